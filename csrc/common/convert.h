@@ -1,0 +1,178 @@
+// 16 elements of a row's type to and from the arithmetic vector: bf16 and fp16 round to nearest even, NaN stays NaN.
+#pragma once
+
+#include <cstring>
+
+#include "common/half.h"
+#include "common/simd.h"
+
+namespace {
+
+using sylvester::bfloat16;
+using sylvester::float16;
+
+SYLVESTER_INLINE float to_float(float x) { return x; }
+SYLVESTER_INLINE double to_float(double x) { return x; }
+SYLVESTER_INLINE float to_float(bfloat16 x) {
+  const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
+  float y;
+  std::memcpy(&y, &bits, 4);
+  return y;
+}
+SYLVESTER_INLINE float to_float(float16 x) {
+  const uint32_t sign = static_cast<uint32_t>(x.bits & 0x8000) << 16, rest = x.bits & 0x7fff;
+  float y;
+  if (rest >= 0x7c00) {  // infinity and NaN
+    const uint32_t bits = sign | 0x7f800000 | (rest & 0x3ff) << 13 | (rest > 0x7c00 ? 0x400000 : 0);
+    std::memcpy(&y, &bits, 4);
+    return y;
+  }
+  // As a float the bits stand for 2^-112 of the value, subnormals included.
+  const uint32_t bits = rest << 13;
+  std::memcpy(&y, &bits, 4);
+  y *= 0x1p112f;
+  return sign ? -y : y;
+}
+
+template <class T>
+SYLVESTER_INLINE T from_float(float x);
+template <>
+SYLVESTER_INLINE bfloat16 from_float(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, 4);
+  if (x != x) return {0x7fc0};
+  return {static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
+}
+template <>
+SYLVESTER_INLINE float16 from_float(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, 4);
+  const uint16_t sign = static_cast<uint16_t>(bits >> 16 & 0x8000);
+  bits &= 0x7fffffff;
+  uint32_t half;
+  if (bits > 0x7f800000) {
+    half = 0x7e00;
+  } else if (bits >= 0x477ff000) {  // rounds to 65536 or more
+    half = 0x7c00;
+  } else if (bits < 0x38800000) {  // subnormal: adding 0.5 leaves the rounded value in the low bits
+    float y;
+    std::memcpy(&y, &bits, 4);
+    y += 0.5f;
+    std::memcpy(&half, &y, 4);
+    half -= 0x3f000000;
+  } else {
+    half = (bits - 0x38000000 + 0xfff + (bits >> 13 & 1)) >> 13;
+  }
+  return {static_cast<uint16_t>(sign | half)};
+}
+
+template <class T>
+__attribute__((noinline)) void widen(const T* from, float* to) {
+  for (int64_t i = 0; i < kLanes; ++i) to[i] = to_float(from[i]);
+}
+template <class T>
+__attribute__((noinline)) void narrow(const float* from, T* to) {
+  for (int64_t i = 0; i < kLanes; ++i) to[i] = from_float<T>(from[i]);
+}
+
+template <class V, class T>
+SYLVESTER_INLINE V load_as(const T* from) {
+  if constexpr (sizeof(T) == sizeof(typename V::Real)) {
+    return load<V>(from);
+  } else {
+    float wide[kLanes];
+    widen(from, wide);
+    return load<V>(wide);
+  }
+}
+
+template <class V, class T>
+SYLVESTER_INLINE void store_as(T* to, V v) {
+  if constexpr (sizeof(T) == sizeof(typename V::Real)) {
+    store(to, v);
+  } else {
+    float wide[kLanes];
+    store(wide, v);
+    narrow(wide, to);
+  }
+}
+
+#if defined(SYLVESTER_LEVEL_avx512)
+
+template <>
+SYLVESTER_INLINE f32x16 load_as(const bfloat16* from) {
+  const __m512i wide_u32x16 = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(wide_u32x16, 16))};
+}
+template <>
+SYLVESTER_INLINE f32x16 load_as(const float16* from) {
+  return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)))};
+}
+template <>
+SYLVESTER_INLINE void store_as(bfloat16* to, f32x16 v) {
+  const __m512i x_u32x16 = _mm512_castps_si512(v.x);
+  const __m512i odd_u32x16 = _mm512_and_si512(_mm512_srli_epi32(x_u32x16, 16), _mm512_set1_epi32(1));
+  const __m512i half_u32x16 = _mm512_add_epi32(odd_u32x16, _mm512_set1_epi32(0x7fff));
+  __m512i rounded_u32x16 = _mm512_srli_epi32(_mm512_add_epi32(x_u32x16, half_u32x16), 16);
+  const __mmask16 nan = _mm512_cmp_ps_mask(v.x, v.x, _CMP_UNORD_Q);
+  rounded_u32x16 = _mm512_mask_mov_epi32(rounded_u32x16, nan, _mm512_set1_epi32(0x7fc0));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(rounded_u32x16));
+}
+template <>
+SYLVESTER_INLINE void store_as(float16* to, f32x16 v) {
+  const __m256i half_u16x16 = _mm512_cvtps_ph(v.x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), half_u16x16);
+}
+
+#elif defined(SYLVESTER_LEVEL_avx2)
+
+SYLVESTER_INLINE __m256 widen_bf16x8(const bfloat16* from) {
+  const __m128i half_u16x8 = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half_u16x8), 16));
+}
+SYLVESTER_INLINE __m256i round_bf16x8(__m256 x) {
+  const __m256i x_u32x8 = _mm256_castps_si256(x);
+  const __m256i odd_u32x8 = _mm256_and_si256(_mm256_srli_epi32(x_u32x8, 16), _mm256_set1_epi32(1));
+  const __m256i half_u32x8 = _mm256_add_epi32(odd_u32x8, _mm256_set1_epi32(0x7fff));
+  const __m256i rounded_u32x8 = _mm256_srli_epi32(_mm256_add_epi32(x_u32x8, half_u32x8), 16);
+  const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+  return _mm256_blendv_epi8(rounded_u32x8, _mm256_set1_epi32(0x7fc0), nan);
+}
+template <>
+SYLVESTER_INLINE f32x16 load_as(const bfloat16* from) { return {widen_bf16x8(from), widen_bf16x8(from + 8)}; }
+template <>
+SYLVESTER_INLINE f32x16 load_as(const float16* from) {
+  const __m128i* half_u16x8 = reinterpret_cast<const __m128i*>(from);
+  return {_mm256_cvtph_ps(_mm_loadu_si128(half_u16x8)), _mm256_cvtph_ps(_mm_loadu_si128(half_u16x8 + 1))};
+}
+template <>
+SYLVESTER_INLINE void store_as(bfloat16* to, f32x16 v) {
+  // packus works inside 128-bit lanes; the permutation puts the four quarters back in order
+  const __m256i packed_u16x16 = _mm256_packus_epi32(round_bf16x8(v.lo), round_bf16x8(v.hi));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_permute4x64_epi64(packed_u16x16, 0xD8));
+}
+template <>
+SYLVESTER_INLINE void store_as(float16* to, f32x16 v) {
+  constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+  __m128i* half_u16x8 = reinterpret_cast<__m128i*>(to);
+  _mm_storeu_si128(half_u16x8, _mm256_cvtps_ph(v.lo, kNearest));
+  _mm_storeu_si128(half_u16x8 + 1, _mm256_cvtps_ph(v.hi, kNearest));
+}
+
+#endif
+
+// The first count < 16 elements; the other lanes are zero and are not stored.
+template <class V, class T>
+SYLVESTER_INLINE V load_part_as(const T* from, int64_t count) {
+  T buffer[kLanes] = {};
+  std::memcpy(buffer, from, static_cast<size_t>(count) * sizeof(T));
+  return load_as<V>(buffer);
+}
+template <class V, class T>
+SYLVESTER_INLINE void store_part_as(T* to, V v, int64_t count) {
+  T buffer[kLanes];
+  store_as(buffer, v);
+  std::memcpy(to, buffer, static_cast<size_t>(count) * sizeof(T));
+}
+
+}  // namespace

@@ -1,0 +1,224 @@
+// One vector type for every level: 16 lanes of float, so that the lanes of a sum, and with them its bits, do not
+// depend on the level. Only <op>_simd.cpp files include this; everything has internal linkage.
+//
+//   level    f32x16 is          registers a kernel may hold at once (kRegisters)
+//   avx512   one zmm            16 of 32
+//   avx2     two ymm             4 (8 of 16 ymm)
+//   scalar   four quads           4
+//
+// lanes16<double> is the scalar level's double instance: gradcheck reaches the real formulas through it.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(SYLVESTER_LEVEL_avx2) || defined(SYLVESTER_LEVEL_avx512)
+#include <immintrin.h>
+#endif
+
+#define SYLVESTER_INLINE inline __attribute__((always_inline))
+
+namespace {
+
+constexpr int64_t kLanes = 16;
+
+SYLVESTER_INLINE float fused(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+SYLVESTER_INLINE double fused(double a, double b, double c) { return __builtin_fma(a, b, c); }
+
+// The scalar level: four quads in the compiler's own vector type, which it lowers to whatever the baseline has.
+template <class R>
+struct lanes16 {
+  using Real = R;
+  static constexpr int kRegisters = 4;
+  using Quad [[gnu::vector_size(4 * sizeof(R))]] = R;
+  Quad quad[4];
+};
+
+template <class V>
+SYLVESTER_INLINE V zero();
+template <class V>
+SYLVESTER_INLINE V broadcast(typename V::Real x);
+template <class V>
+SYLVESTER_INLINE V load(const typename V::Real* from);
+
+template <class R>
+SYLVESTER_INLINE void store(R* to, lanes16<R> x) {
+  std::memcpy(to, x.quad, sizeof x.quad);
+}
+template <class R>
+SYLVESTER_INLINE lanes16<R> add(lanes16<R> a, lanes16<R> b) {
+  for (int q = 0; q < 4; ++q) a.quad[q] += b.quad[q];
+  return a;
+}
+template <class R>
+SYLVESTER_INLINE lanes16<R> sub(lanes16<R> a, lanes16<R> b) {
+  for (int q = 0; q < 4; ++q) a.quad[q] -= b.quad[q];
+  return a;
+}
+template <class R>
+SYLVESTER_INLINE lanes16<R> mul(lanes16<R> a, lanes16<R> b) {
+  for (int q = 0; q < 4; ++q) a.quad[q] *= b.quad[q];
+  return a;
+}
+// a·b + c in one rounding. Out of line: the baseline calls libm sixteen times, and inlining that everywhere is bulk.
+template <class R>
+__attribute__((noinline)) lanes16<R> fma(lanes16<R> a, lanes16<R> b, lanes16<R> c) {
+  for (int i = 0; i < static_cast<int>(kLanes); ++i) {
+    c.quad[i / 4][i % 4] = fused(a.quad[i / 4][i % 4], b.quad[i / 4][i % 4], c.quad[i / 4][i % 4]);
+  }
+  return c;
+}
+// a·b − c in one rounding
+template <class R>
+SYLVESTER_INLINE lanes16<R> fms(lanes16<R> a, lanes16<R> b, lanes16<R> c) {
+  for (int q = 0; q < 4; ++q) c.quad[q] = -c.quad[q];
+  return fma(a, b, c);
+}
+// x with the sign bit of s xored in: x∘s for s in {-1, +1}, exact for every x
+template <class R>
+SYLVESTER_INLINE lanes16<R> flip(lanes16<R> x, lanes16<R> s) {
+  for (int q = 0; q < 4; ++q) x.quad[q] = s.quad[q] < 0 ? -x.quad[q] : x.quad[q];
+  return x;
+}
+// Butterfly of lanes i and i + Stride: (a, b) -> (a + b, a − b)
+template <int Stride, class R>
+SYLVESTER_INLINE lanes16<R> butterfly(lanes16<R> x) {
+  using Quad = typename lanes16<R>::Quad;
+  if constexpr (Stride < 4) {
+    const Quad sign = Stride == 1 ? Quad{1, -1, 1, -1} : Quad{1, 1, -1, -1};
+    for (int q = 0; q < 4; ++q) {
+      const Quad v = x.quad[q];
+      const Quad other = Stride == 1 ? __builtin_shufflevector(v, v, 1, 0, 3, 2) : __builtin_shufflevector(v, v, 2, 3, 0, 1);
+      x.quad[q] = v * sign + other;
+    }
+  } else {
+    constexpr int s = Stride / 4;
+    for (int q = 0; q < 4; ++q) {
+      if (q & s) continue;
+      const Quad a = x.quad[q], b = x.quad[q + s];
+      x.quad[q] = a + b;
+      x.quad[q + s] = a - b;
+    }
+  }
+  return x;
+}
+
+#if defined(SYLVESTER_LEVEL_avx512)
+
+struct f32x16 {
+  using Real = float;
+  static constexpr int kRegisters = 16;
+  __m512 x;
+};
+
+template <>
+SYLVESTER_INLINE f32x16 zero() { return {_mm512_setzero_ps()}; }
+template <>
+SYLVESTER_INLINE f32x16 broadcast(float x) { return {_mm512_set1_ps(x)}; }
+template <>
+SYLVESTER_INLINE f32x16 load(const float* from) { return {_mm512_loadu_ps(from)}; }
+SYLVESTER_INLINE void store(float* to, f32x16 x) { _mm512_storeu_ps(to, x.x); }
+SYLVESTER_INLINE f32x16 add(f32x16 a, f32x16 b) { return {_mm512_add_ps(a.x, b.x)}; }
+SYLVESTER_INLINE f32x16 sub(f32x16 a, f32x16 b) { return {_mm512_sub_ps(a.x, b.x)}; }
+SYLVESTER_INLINE f32x16 mul(f32x16 a, f32x16 b) { return {_mm512_mul_ps(a.x, b.x)}; }
+SYLVESTER_INLINE f32x16 fma(f32x16 a, f32x16 b, f32x16 c) { return {_mm512_fmadd_ps(a.x, b.x, c.x)}; }
+SYLVESTER_INLINE f32x16 fms(f32x16 a, f32x16 b, f32x16 c) { return {_mm512_fmsub_ps(a.x, b.x, c.x)}; }
+SYLVESTER_INLINE f32x16 flip(f32x16 x, f32x16 s) {
+  return {_mm512_xor_ps(x.x, _mm512_and_ps(s.x, _mm512_set1_ps(-0.0f)))};
+}
+// fma with ±1 rounds as the addition does and runs on the multiply pipes, which the other stages leave idle.
+template <int Stride>
+SYLVESTER_INLINE f32x16 butterfly(f32x16 v) {
+  __m512 other;
+  if constexpr (Stride == 1) other = _mm512_permute_ps(v.x, 0xB1);
+  if constexpr (Stride == 2) other = _mm512_permute_ps(v.x, 0x4E);
+  if constexpr (Stride == 4) other = _mm512_shuffle_f32x4(v.x, v.x, 0xB1);
+  if constexpr (Stride == 8) other = _mm512_shuffle_f32x4(v.x, v.x, 0x4E);
+  constexpr float p = 1.0f, m = -1.0f;
+  constexpr float b1 = (Stride & 1) ? m : p, b2 = (Stride & 2) ? m : p;
+  constexpr float b4 = (Stride & 4) ? m : p, b8 = (Stride & 8) ? m : p;
+  const __m512 sign = _mm512_setr_ps(p, b1, b2, b1 * b2, b4, b4 * b1, b4 * b2, b4 * b2 * b1, b8, b8 * b1, b8 * b2,
+                                     b8 * b2 * b1, b8 * b4, b8 * b4 * b1, b8 * b4 * b2, b8 * b4 * b2 * b1);
+  return {_mm512_fmadd_ps(v.x, sign, other)};
+}
+
+using Vector = f32x16;
+
+#elif defined(SYLVESTER_LEVEL_avx2)
+
+struct f32x16 {
+  using Real = float;
+  static constexpr int kRegisters = 4;
+  __m256 lo, hi;
+};
+
+template <>
+SYLVESTER_INLINE f32x16 zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+template <>
+SYLVESTER_INLINE f32x16 broadcast(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+template <>
+SYLVESTER_INLINE f32x16 load(const float* from) { return {_mm256_loadu_ps(from), _mm256_loadu_ps(from + 8)}; }
+SYLVESTER_INLINE void store(float* to, f32x16 v) {
+  _mm256_storeu_ps(to, v.lo);
+  _mm256_storeu_ps(to + 8, v.hi);
+}
+SYLVESTER_INLINE f32x16 add(f32x16 a, f32x16 b) { return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)}; }
+SYLVESTER_INLINE f32x16 sub(f32x16 a, f32x16 b) { return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)}; }
+SYLVESTER_INLINE f32x16 mul(f32x16 a, f32x16 b) { return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)}; }
+SYLVESTER_INLINE f32x16 fma(f32x16 a, f32x16 b, f32x16 c) {
+  return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
+}
+SYLVESTER_INLINE f32x16 fms(f32x16 a, f32x16 b, f32x16 c) {
+  return {_mm256_fmsub_ps(a.lo, b.lo, c.lo), _mm256_fmsub_ps(a.hi, b.hi, c.hi)};
+}
+SYLVESTER_INLINE f32x16 flip(f32x16 v, f32x16 s) {
+  const __m256 bit = _mm256_set1_ps(-0.0f);
+  return {_mm256_xor_ps(v.lo, _mm256_and_ps(s.lo, bit)), _mm256_xor_ps(v.hi, _mm256_and_ps(s.hi, bit))};
+}
+template <int Stride>
+SYLVESTER_INLINE __m256 butterfly_f32x8(__m256 v) {
+  __m256 other;
+  if constexpr (Stride == 1) other = _mm256_permute_ps(v, 0xB1);
+  if constexpr (Stride == 2) other = _mm256_permute_ps(v, 0x4E);
+  if constexpr (Stride == 4) other = _mm256_permute2f128_ps(v, v, 0x01);
+  constexpr float p = 1.0f, m = -1.0f;
+  constexpr float b1 = (Stride & 1) ? m : p, b2 = (Stride & 2) ? m : p, b4 = (Stride & 4) ? m : p;
+  const __m256 sign = _mm256_setr_ps(p, b1, b2, b1 * b2, b4, b4 * b1, b4 * b2, b4 * b2 * b1);
+  return _mm256_fmadd_ps(v, sign, other);
+}
+template <int Stride>
+SYLVESTER_INLINE f32x16 butterfly(f32x16 v) {
+  if constexpr (Stride == 8) {
+    return {_mm256_add_ps(v.lo, v.hi), _mm256_sub_ps(v.lo, v.hi)};
+  } else {
+    return {butterfly_f32x8<Stride>(v.lo), butterfly_f32x8<Stride>(v.hi)};
+  }
+}
+
+using Vector = f32x16;
+
+#else
+
+using Vector = lanes16<float>;
+
+#endif
+
+#define SYLVESTER_SCALAR(R)                                                 \
+  template <>                                                               \
+  SYLVESTER_INLINE lanes16<R> zero() { return {}; }                         \
+  template <>                                                               \
+  SYLVESTER_INLINE lanes16<R> broadcast(R x) {                              \
+    const typename lanes16<R>::Quad q = {x, x, x, x};                       \
+    return {{q, q, q, q}};                                                  \
+  }                                                                         \
+  template <>                                                               \
+  SYLVESTER_INLINE lanes16<R> load(const R* from) {                         \
+    lanes16<R> v;                                                           \
+    std::memcpy(v.quad, from, sizeof v.quad);                               \
+    return v;                                                               \
+  }
+SYLVESTER_SCALAR(float)
+SYLVESTER_SCALAR(double)
+#undef SYLVESTER_SCALAR
+
+}  // namespace

@@ -1,0 +1,25 @@
+// Rows over torch's threads, inline when there is too little work to share.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+
+#include <cstdint>
+
+namespace sylvester {
+
+// Work per thread, in vector element-operations, below which waking a thread costs more than it saves (about 10 us)
+constexpr int64_t kThreadGrain = 1 << 19;
+
+// body(begin, end) over [0, count), in ranges of at least kThreadGrain / cost items. The body must not throw: an
+// exception would lose its text on the way.
+template <class Body>
+void parallel(int64_t count, int64_t cost, const Body& body) {
+  const int64_t grain = cost >= kThreadGrain ? 1 : kThreadGrain / (cost > 0 ? cost : 1) + 1;
+  if (count <= grain) {
+    if (count > 0) body(int64_t{0}, count);
+    return;
+  }
+  torch::stable::parallel_for(0, count, grain, body);
+}
+
+}  // namespace sylvester

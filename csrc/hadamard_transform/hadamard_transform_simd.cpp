@@ -1,0 +1,113 @@
+#include "common/convert.h"
+#include "common/hadamard.h"
+#include "hadamard_transform/hadamard_transform.h"
+
+namespace {
+
+using sylvester::Dtype;
+using sylvester::hadamard_transform::Call;
+
+enum class Epilogue { one_term, two_terms, vectors };
+
+// One row's loads and stores: conversion, pre and post in registers.
+template <class V, class T, Epilogue kind>
+struct Row {
+  using Real = typename V::Real;
+  const T* in;
+  T* out;
+  const Real* pre;
+  const Real* post;
+  Real hi, lo;
+
+  SYLVESTER_INLINE V scaled(V v) const {
+    if constexpr (kind == Epilogue::one_term) return mul(v, broadcast<V>(hi));
+    return fma(v, broadcast<V>(hi), mul(v, broadcast<V>(lo)));
+  }
+  SYLVESTER_INLINE V load(int64_t i) const {
+    const V v = load_as<V>(in + i);
+    if constexpr (kind == Epilogue::vectors) {
+      if (pre != nullptr) return mul(v, ::load<V>(pre + i));
+    }
+    return v;
+  }
+  SYLVESTER_INLINE void store(int64_t i, V v) const {
+    v = scaled(v);
+    if constexpr (kind == Epilogue::vectors) {
+      if (post != nullptr) v = mul(v, ::load<V>(post + i));
+    }
+    store_as(out + i, v);
+  }
+  SYLVESTER_INLINE V load_part(int64_t i, int64_t count) const {
+    const V v = load_part_as<V>(in + i, count);
+    if constexpr (kind == Epilogue::vectors) {
+      if (pre != nullptr) return mul(v, load_part_as<V>(pre + i, count));
+    }
+    return v;
+  }
+  SYLVESTER_INLINE void store_part(int64_t i, V v, int64_t count) const {
+    v = scaled(v);
+    if constexpr (kind == Epilogue::vectors) {
+      if (post != nullptr) v = mul(v, load_part_as<V>(post + i, count));
+    }
+    store_part_as(out + i, v, count);
+  }
+};
+
+template <class V, class T, Epilogue kind>
+void run_rows(const Call& call) {
+  using Real = typename V::Real;
+  const T* in = static_cast<const T*>(call.in);
+  T* out = static_cast<T*>(call.out);
+  const Real* pre = static_cast<const Real*>(call.pre);
+  const Real* post = static_cast<const Real*>(call.post);
+  // Without vectors nothing depends on the place in the row: all rows are one long row, and tails come once.
+  const bool joined = kind != Epilogue::vectors;
+  const int64_t rows = joined ? 1 : call.rows, width = joined ? call.rows * call.width : call.width;
+  const Real hi = static_cast<Real>(call.scale.hi), lo = static_cast<Real>(call.scale.lo);
+  for (int64_t r = 0; r < rows; ++r) {
+    Row<V, T, kind> row{in + r * width, out + r * width, pre, post, hi, lo};
+    if constexpr (sizeof(T) == sizeof(Real)) {
+      hadamard_row<V>(reinterpret_cast<Real*>(row.out), row, width, call.block);
+    } else if (call.block <= kRegisterBlock<V>) {
+      hadamard_row<V>(static_cast<Real*>(nullptr), row, width, call.block);
+    } else {
+      for (int64_t i = 0; i < width; i += call.block) {
+        Row<V, T, kind> block{row.in + i, row.out + i, pre ? pre + i : pre, post ? post + i : post, hi, lo};
+        hadamard_row<V>(static_cast<Real*>(call.work), block, call.block, call.block);
+      }
+    }
+  }
+}
+
+template <class V, class T>
+void run_typed(const Call& call) {
+  if (call.pre == nullptr && call.post == nullptr) {
+    return call.scale.lo == 0 ? run_rows<V, T, Epilogue::one_term>(call) : run_rows<V, T, Epilogue::two_terms>(call);
+  }
+  if (call.scale.lo != 0) return run_rows<V, T, Epilogue::vectors>(call);
+  // Two exact halves: y·c/2 + y·c/2 rounds once, as y·c does, and infinity stays infinity.
+  Call halves = call;
+  halves.scale = {call.scale.hi / 2, call.scale.hi / 2};
+  run_rows<V, T, Epilogue::vectors>(halves);
+}
+
+void run(const Call& call) noexcept {
+  switch (call.dtype) {
+    case Dtype::float32: return run_typed<Vector, float>(call);
+    case Dtype::bfloat16: return run_typed<Vector, bfloat16>(call);
+    case Dtype::float16: return run_typed<Vector, float16>(call);
+    case Dtype::float64:
+#if defined(SYLVESTER_LEVEL_scalar)
+      return run_typed<lanes16<double>, double>(call);
+#else
+      return;  // the caller sends float64 to the scalar level
+#endif
+  }
+}
+
+}  // namespace
+
+namespace sylvester::hadamard_transform::SYLVESTER_LEVEL {
+extern const Kernels kernels;
+const Kernels kernels{run};
+}  // namespace sylvester::hadamard_transform::SYLVESTER_LEVEL

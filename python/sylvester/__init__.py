@@ -1,0 +1,42 @@
+"""sylvester: fused kernels for quantised orthogonal recurrence in PyTorch.
+
+Names are loaded on first use (PEP 562), so ``import sylvester`` is instant and the torch-free parts stay torch-free.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+_HOME = {
+    "hadamard_transform": "sylvester.ops.hadamard_transform",
+    "hadamard_transform_": "sylvester.ops.hadamard_transform",
+    "hadamard_scan": "sylvester.ops.hadamard_scan",
+    "hadamard_step": "sylvester.ops.hadamard_scan",
+    "fake_quantize": "sylvester.ste",
+    "sign_ste": "sylvester.ste",
+    "HadamRNN": "sylvester.layers.hadam_rnn",
+    "BlockHadamRNN": "sylvester.layers.hadam_rnn",
+    "QuantLinear": "sylvester.layers.quant_linear",
+    "isa": "sylvester._library",
+}
+
+__all__ = [*_HOME, "__version__"]
+
+try:
+    __version__ = version("sylvester")
+except PackageNotFoundError:  # imported from a source tree that was never installed
+    __version__ = "0+unknown"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'sylvester' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,4 @@
+"""The operators, one room each. Adding an operator adds one line here."""
+
+from . import hadamard_scan as hadamard_scan
+from . import hadamard_transform as hadamard_transform
