@@ -17,6 +17,7 @@
 #endif
 
 #define SYLVESTER_INLINE inline __attribute__((always_inline))
+#define SYLVESTER_LAMBDA __attribute__((always_inline))
 
 namespace {
 
