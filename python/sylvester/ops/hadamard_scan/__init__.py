@@ -1,0 +1,46 @@
+"""The recurrence of HadamRNN over a whole sequence in one call, and one step of it.
+
+    h_t = s ∘ S̃ h_{t-1} + z_t + b,   S̃ = 2^(-k/2) (I_q ⊗ S),   S the Sylvester matrix of size 2^k = block_size
+
+    T steps, B rows, D = q · block_size states, I inputs, V tokens. Any strides; T and B may be 0.
+
+    drive    (T, B, D)  weight None: z_t itself (given)
+             (T, B, I)  weight (D, I), dtype of drive: z_t = weight · x_t (fused)
+             (T, B)     int32, int64 or uint8; weight (V, D): z_t = weight[token] (tokens, as in nn.Embedding)
+    sign     (D,)       s: values -1 and +1 in any float dtype
+    bias     (D,)       b: any float dtype; None: zeros
+    h0       (B, D)     state before the first step; None: zeros
+    output   (T, B, D)  h_t at its own t; with last_only (B, D), the last state
+    last     (B, D)     state after the last step that ran (h0 or zeros where T = 0)
+
+    batch_first  drive and output are (B, T, ·)
+    reverse      t runs from T - 1 down to 0, so last is the state at t = 0
+
+    drive, weight      sign, bias   computes in   output         h0, last
+    float32            any float    float32       float32        float32
+    bfloat16, float16  any float    float32       rounded once   float32
+    float64            any float    float64       float64        float64
+
+hadamard_step: one step, the same bits as the scan; drive loses its T axis, h is h0, the new state comes back.
+
+Cost: drive read once, output written once (T·B·D, or B·D); D·(k + 3) additions and multiplications a row and step,
+2·D·I more when fused. With last_only nothing of size T·B·D exists.
+Determinism: the same bits for any thread count, level and batch: a row does not depend on the rows beside it.
+Error: W = diag(s) S̃ is orthogonal, so a rounding error keeps its length: errors of T steps add like random numbers,
+relative to the largest state. W has the eigenvalue 1: a bias or constant input makes |h| grow like T.
+Gradient: s Wᵀ s = W, so the adjoint λ_t = g_t + S̃ (s ∘ λ_{t+1}) is the same scan backwards, and states are rebuilt
+by h_{t-1} = S̃ (s ∘ (h_t - z_t - b)) from the last one and one checkpoint every 64 steps, or read from a full-precision
+output. Only sign's gradient needs them. First derivatives only.
+Source: arXiv 2502.00047. The sign flip comes after the transform; the scale is 1/sqrt(2^k).
+
+Read on: _reference.py, _check.py, _function.py (public functions), _registration.py (fakes, GPU, autograd),
+_cases.py, _misuses.py, _spec.py.
+Siblings: csrc/hadamard_scan/, kernels/hadamard_scan.py, tests/test_hadamard_scan.py
+"""
+
+from ._check import check
+from ._function import hadamard_scan, hadamard_step
+from ._reference import reference, reference_step
+from ._spec import SPEC
+
+__all__ = ["SPEC", "check", "hadamard_scan", "hadamard_step", "reference", "reference_step"]

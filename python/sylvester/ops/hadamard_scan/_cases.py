@@ -1,0 +1,119 @@
+"""The calls that tests, checks and benchmarks run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from math import sqrt
+from typing import Any
+
+import torch
+
+from .._dispatch import WIDE
+from .._spec import Arguments, Case, Make
+
+SOURCES = ("given", "fused", "tokens")
+VOCABULARY = 11
+
+
+def make_arguments(m: Make, source: str, steps: int, rows: int, width: int, options: str, inputs: int) -> Arguments:
+    """``options`` names the optional arguments and flags of the call."""
+    lead = (rows, steps) if "batch_first" in options else (steps, rows)
+    if source == "tokens":
+        arguments = {"drive": m.integers(VOCABULARY, *lead), "weight": m.normal(VOCABULARY, width)}
+    elif source == "fused":
+        arguments = {"drive": m.normal(*lead, inputs), "weight": m.normal(width, inputs) / sqrt(inputs)}
+    else:
+        arguments = {"drive": m.normal(*lead, width)}
+    arguments["sign"] = m.signs(width)
+    if "bias" in options:
+        arguments["bias"] = m.normal(width)
+    if "h0" in options:
+        arguments["h0"] = m.normal(rows, width, dtype=WIDE[m.dtype])
+    return arguments | {flag: True for flag in ("last_only", "reverse", "batch_first") if flag in options}
+
+
+def _case(
+    source: str,
+    steps: int,
+    rows: int,
+    width: int,
+    options: str = "",
+    *,
+    block: int | None = None,
+    inputs: int = 3,
+    **spec: Any,
+) -> Case:
+    sizes = f"T={steps} B={rows} D={width}" + (f" I={inputs}" if source == "fused" else "")
+    label = " ".join(part for part in (source, sizes, f"blocks of {block}" if block else "", options) if part)
+
+    def make(m: Make) -> Arguments:
+        arguments = make_arguments(m, source, steps, rows, width, options, inputs)
+        return arguments | {"block_size": block} if block else arguments
+
+    return Case(label, make, **spec)
+
+
+# Every pair of settings of the five options meets in one of these eight (an orthogonal array of strength 2).
+_PAIRS = (
+    "",
+    "batch_first h0",
+    "reverse h0 bias",
+    "reverse batch_first bias",
+    "last_only bias",
+    "last_only batch_first h0 bias",
+    "last_only reverse h0",
+    "last_only reverse batch_first",
+)
+_WIDTHS = ((1, None), (4, None), (12, 4), (16, None), (48, 16), (64, None), (128, None), (256, None), (512, 128))
+
+
+def _sizes() -> Iterator[Case]:
+    """Each kind of drive with every pair of options, then one size at a time, kinds of drive taking turns."""
+    for source in SOURCES:
+        yield from (_case(source, 5, 3, 12, options, block=4) for options in _PAIRS)
+    for i, (width, block) in enumerate(_WIDTHS):
+        yield _case(SOURCES[i % 3], 7, 2, width, ("bias", "last_only h0")[i % 2], block=block)
+    for i, steps in enumerate((0, 1, 2, 63, 64, 65, 130, 200)):
+        yield _case(SOURCES[i % 3], steps, 2, 16, ("last_only h0 bias", "last_only reverse")[i % 2])
+    for i, steps in enumerate((0, 1, 65, 130)):
+        yield _case(SOURCES[i % 3], steps, 2, 8, ("bias", "batch_first h0")[i % 2])
+    for i, rows in enumerate((0, 1, 5, 17)):
+        yield _case(SOURCES[i % 3], 4, rows, 64, ("last_only bias", "bias")[i // 2])
+    for i, inputs in enumerate((1, 10, 16, 40)):
+        yield _case("fused", 6, 5, 32, ("bias", "last_only")[i % 2], inputs=inputs)
+
+
+def _strided(m: Make) -> Arguments:
+    return {
+        "drive": m.normal(16, 9, 6).permute(2, 1, 0)[:, 1:4],
+        "sign": m.signs(32)[::2],
+        "bias": m.normal(1).expand(16),
+        "h0": m.normal(16, 3, dtype=WIDE[m.dtype]).t(),
+    }
+
+
+def _sixteen_bit_vectors(m: Make) -> Arguments:
+    return make_arguments(m, "fused", 4, 3, 16, "", 3) | {
+        "sign": m.signs(16, dtype=torch.bfloat16),
+        "bias": m.normal(16, dtype=torch.float16),
+    }
+
+
+_timed = partial(_case, kind="benchmark", dtypes=(torch.float32, torch.bfloat16))
+
+
+CASES = (
+    *_sizes(),
+    Case("given, permuted drive and strided vectors", _strided),
+    Case("fused, 16-bit sign and bias", _sixteen_bit_vectors),
+    _timed("given", 100, 128, 512),
+    _timed("given", 200, 128, 512),
+    _timed("fused", 100, 128, 512, "last_only bias", inputs=10),
+    _timed("given", 1000, 1, 128),
+    _timed("fused", 1000, 1, 128, "bias", inputs=10),
+    _timed("fused", 784, 100, 512, "last_only bias", inputs=10),
+    _timed("tokens", 1000, 128, 128, "bias"),
+    _timed("given", 1024, 64, 1024),
+    _timed("given", 1024, 64, 256),
+)

@@ -1,0 +1,78 @@
+"""What the scan and its step take; every way in (public, fake, GPU) asks here once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .._dispatch import WIDE, describe, require_block, require_device, require_floats, require_vector
+
+CHECKPOINT_EVERY = 64
+"""Steps between kept states: a constant, so that symbolic T works and a row does not depend on its batch."""
+
+TOKENS = (torch.int64, torch.int32, torch.uint8)
+
+
+def check(
+    drive: Tensor,
+    weight: Tensor | None,
+    sign: Tensor,
+    bias: Tensor | None,
+    h0: Tensor | None,
+    block_size: int | None,
+    row_axis: int,
+    state: str = "h0",
+) -> int:
+    """Raise on arguments the operators do not take; returns the block size.
+
+    row_axis: where drive has its rows. state: the public name of h0, which is "h" in a step: no time axis then.
+    """
+    require_floats("sign", sign)
+    if sign.dim() != 1:
+        raise ValueError(f"sign must have shape (D,), got {tuple(sign.shape)}")
+    width = sign.shape[0]
+    block = width if block_size is None else block_size
+    require_block(block, width, sign)
+    axes = "B, " if state == "h" else "B, T, " if row_axis == 0 else "T, B, "
+    io = _check_drive(drive, weight, width, axes)
+    if sign.device != drive.device:
+        require_device("sign", sign, drive)
+    if bias is not None:
+        require_vector("bias", bias, width, drive)
+    if h0 is not None:
+        rows = drive.shape[row_axis]
+        if not isinstance(h0, Tensor) or h0.dtype != WIDE[io]:
+            raise TypeError(f"{state} must be {WIDE[io]} with a {io} drive, got {describe(h0)}")
+        if h0.dim() != 2 or h0.shape[0] != rows or h0.shape[1] != width:
+            raise ValueError(f"{state} must have shape (B, D) = ({rows}, {width}), got {tuple(h0.shape)}")
+        require_device(state, h0, drive)
+    return block
+
+
+def _check_drive(drive: Tensor, weight: Tensor | None, width: int, axes: str) -> torch.dtype:
+    """Raise unless drive (and weight) are one of the three kinds; returns the dtype of the output."""
+    count = len(axes) // 3
+    tokens = isinstance(drive, Tensor) and drive.dtype in TOKENS
+    if not tokens:
+        require_floats("drive", drive)
+    if weight is None:
+        if tokens:
+            raise TypeError(f"an integer drive holds tokens and needs weight (V, {width}), got {describe(drive)}")
+        if drive.dim() != count + 1 or drive.shape[-1] != width:
+            raise ValueError(f"drive must have shape ({axes}{width}), as sign has, got {tuple(drive.shape)}")
+        return drive.dtype
+    require_floats("weight", weight)
+    require_device("weight", weight, drive)
+    if tokens:
+        if drive.dim() != count:
+            raise ValueError(f"a drive of tokens must have shape ({axes[:-2]}), got {tuple(drive.shape)}")
+        if weight.dim() != 2 or weight.shape[1] != width:
+            raise ValueError(f"weight must have shape (V, {width}) for tokens, got {tuple(weight.shape)}")
+        return weight.dtype
+    if drive.dim() != count + 1:
+        raise ValueError(f"drive must have shape ({axes}I) when weight is given, got {tuple(drive.shape)}")
+    if weight.dim() != 2 or weight.shape[0] != width or weight.shape[1] != drive.shape[-1]:
+        raise ValueError(f"weight must have shape (D, I) = ({width}, {drive.shape[-1]}), got {tuple(weight.shape)}")
+    if weight.dtype != drive.dtype:
+        raise TypeError(f"weight must have the dtype of drive, {drive.dtype}, got {weight.dtype}")
+    return weight.dtype

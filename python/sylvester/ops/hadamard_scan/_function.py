@@ -1,0 +1,69 @@
+"""The public functions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .._dispatch import WIDE, call
+from ._check import check
+
+_scan = torch.ops.sylvester.hadamard_scan.default
+_step = torch.ops.sylvester.hadamard_step.default
+
+
+def hadamard_scan(
+    drive: Tensor,
+    sign: Tensor,
+    bias: Tensor | None = None,
+    h0: Tensor | None = None,
+    *,
+    weight: Tensor | None = None,
+    block_size: int | None = None,
+    last_only: bool = False,
+    reverse: bool = False,
+    batch_first: bool = False,
+    plan: str = "scan",
+) -> tuple[Tensor, Tensor]:
+    """``(output, last)`` of h_t = sign ∘ S̃ h_{t-1} + z_t + bias over all steps; see the module for shapes and dtypes.
+
+    plan: how the sum is evaluated; "scan" walks the steps one after another.
+
+    >>> hadamard_scan(torch.tensor([[[1.0]], [[1.0]], [[1.0]]]), torch.tensor([-1.0]))[0].flatten()
+    tensor([1., 0., 1.])
+    """
+    if plan != "scan":
+        raise ValueError(f'plan must be "scan", got {plan!r}')
+    block = check(drive, weight, sign, bias, h0, block_size, 0 if batch_first else 1)
+    io = drive.dtype if weight is None else weight.dtype
+    drive = _as_signed(drive)
+    # Full-precision states are the output already; otherwise sign's gradient rebuilds them from checkpoints.
+    rebuilds = last_only or io != WIDE[io]
+    keep = rebuilds and sign.requires_grad and torch.is_grad_enabled()
+    states, last, _ = call(_scan, drive, weight, sign, bias, h0, block, last_only, reverse, batch_first, keep)
+    return last.to(io) if last_only else states, last
+
+
+def hadamard_step(
+    drive: Tensor,
+    sign: Tensor,
+    bias: Tensor | None = None,
+    h: Tensor | None = None,
+    *,
+    weight: Tensor | None = None,
+    block_size: int | None = None,
+) -> Tensor:
+    """One step from the state ``h``, (B, D), None: zeros; drive is (B, D), (B, I) or (B,). Same bits as the scan.
+
+    >>> hadamard_step(torch.tensor([[1.0]]), torch.tensor([-1.0]), h=torch.tensor([[3.0]]))
+    tensor([[-2.]])
+    """
+    block = check(drive, weight, sign, bias, h, block_size, 0, state="h")
+    if h is None:
+        io = drive.dtype if weight is None else weight.dtype
+        h = drive.new_zeros((drive.shape[0], sign.shape[0]), dtype=WIDE[io])
+    return call(_step, _as_signed(drive), weight, sign, bias, h, block)
+
+
+def _as_signed(drive: Tensor) -> Tensor:
+    return drive.int() if drive.dtype == torch.uint8 else drive

@@ -1,0 +1,131 @@
+"""What the operator states about itself: errors allowed, costs counted, rivals, raw calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from math import sqrt
+
+import torch
+from torch import Tensor
+
+from .. import hadamard_transform as transform
+from .._spec import Arguments, Operator, RawCall, register
+from ._cases import CASES
+from ._check import check
+from ._function import hadamard_scan
+from ._misuses import MISUSES
+from ._reference import drives, reference
+from ._registration import LAUNCHERS
+
+
+def _raw_calls(a: Arguments) -> list[RawCall]:
+    flags = [a.get(name, False) for name in ("last_only", "reverse", "batch_first")]
+    last_only, reverse, batch_first = flags
+    drive, weight, sign, bias, h0 = (a.get(name) for name in ("drive", "weight", "sign", "bias", "h0"))
+    assert drive is not None and sign is not None
+    row_axis = 0 if batch_first else 1
+    block = check(drive, weight, sign, bias, h0, a.get("block_size"), row_axis)
+    scan = RawCall("hadamard_scan", (drive, weight, sign, bias, h0, block, *flags, True))
+    states, last, checkpoints = scan.overload(*scan.arguments)
+    needs = (drive.is_floating_point(), weight is not None, True)
+    backward = RawCall(
+        "hadamard_scan_backward",
+        (None if last_only else states, last, drive, weight, sign, bias, None, last, checkpoints, block)
+        + (reverse, batch_first, *needs),
+    )
+    calls = [scan, backward]
+    if not last_only and states.dtype == last.dtype:
+        calls.append(RawCall(backward.name, (*backward.arguments[:6], states, *backward.arguments[7:])))
+    if drive.shape[1 - row_axis]:
+        calls.append(RawCall("hadamard_step", (drive.select(1 - row_axis, 0), weight, sign, bias, last, block)))
+    return calls
+
+
+def _rows(a: Arguments) -> tuple[dict[str, int], tuple[int, ...]]:
+    axis = 0 if a.get("batch_first") else 1
+    inside = {"drive": axis} | ({"h0": 0} if "h0" in a else {})
+    return inside, (0 if a.get("last_only") else axis, 0)
+
+
+def _io(a: Arguments) -> torch.dtype:
+    return (a["weight"] if "weight" in a else a["drive"]).dtype
+
+
+def _steps(a: Arguments) -> int:
+    return a["drive"].shape[1 if a.get("batch_first") else 0]
+
+
+def _inputs(a: Arguments) -> int:
+    return a["weight"].shape[1] if "weight" in a and a["drive"].is_floating_point() else 0
+
+
+def _stages(a: Arguments) -> int:
+    return (a.get("block_size") or a["sign"].shape[0]).bit_length() - 1
+
+
+def _error_bound(a: Arguments) -> float:
+    # A step rounds once a stage, then for the scale, z and b, and sqrt(I) for the products of a fused input. It keeps
+    # the length of earlier errors, so T of them add like random numbers, while the state itself grows like sqrt(T) or
+    # faster: relative to the largest state, what is left is one step's error and the drift of the first few.
+    return (_stages(a) + 6 + sqrt(_inputs(a))) * sqrt(_steps(a) + 1) * 2.0**-24
+
+
+def _bytes_moved(a: Arguments) -> int:
+    read = sum(value.numel() * value.element_size() for value in a.values() if isinstance(value, Tensor))
+    rows, width = a["drive"].shape[0 if a.get("batch_first") else 1], a["sign"].shape[0]
+    return read + rows * width * (4 if a.get("last_only") else _steps(a) * _io(a).itemsize + 4)
+
+
+def _operations(a: Arguments) -> int:
+    rows = a["drive"].shape[0 if a.get("batch_first") else 1]
+    return _steps(a) * rows * a["sign"].shape[0] * (_stages(a) + 3 + 2 * _inputs(a))
+
+
+def _loop(a: Arguments, step: Callable[[Tensor, Tensor], Tensor]) -> Callable[[], Tensor]:
+    """The recurrence as a user would write it in PyTorch: one GEMM for all inputs, then a loop over time."""
+    drive, weight, bias, last_only = a["drive"], a.get("weight"), a.get("bias"), a.get("last_only", False)
+    time_axis = 1 if a.get("batch_first") else 0
+
+    def run() -> Tensor:
+        z = drives(drive, weight, bias, _io(a)).unbind(time_axis)
+        h = torch.zeros_like(z[0]) if a.get("h0") is None else a["h0"].to(z[0].dtype)
+        states = []
+        for z_t in reversed(z) if a.get("reverse") else z:
+            h = step(h, z_t)
+            if not last_only:
+                states.append(h)
+        return h if last_only else torch.stack(states[::-1] if a.get("reverse") else states, time_axis)
+
+    return run
+
+
+def _eager_addmm(a: Arguments) -> Callable[[], Tensor]:
+    width = a["sign"].shape[0]
+    eye = torch.eye(width, dtype=torch.float64, device=a["sign"].device)
+    transposed = (transform.reference(eye, block_size=a.get("block_size")) * a["sign"]).to(_io(a))
+    return _loop(a, lambda h, z_t: torch.addmm(z_t, h, transposed))
+
+
+def _eager_transform(a: Arguments) -> Callable[[], Tensor]:
+    run = partial(transform.hadamard_transform, block_size=a.get("block_size"), post=a["sign"])
+    return _loop(a, lambda h, z_t: run(h) + z_t)
+
+
+SPEC = register(
+    Operator(
+        name="hadamard_scan",
+        function=hadamard_scan,
+        reference=reference,
+        cases=CASES,
+        misuses=MISUSES,
+        raw_calls=_raw_calls,
+        differentiable=("drive", "sign", "bias", "h0", "weight"),
+        error_bound=_error_bound,
+        bytes_moved=_bytes_moved,
+        operations=_operations,
+        baselines={"eager addmm loop": _eager_addmm, "eager loop over hadamard_transform": _eager_transform},
+        launchers=LAUNCHERS,
+        rows=_rows,
+    )
+)
