@@ -1,0 +1,115 @@
+"""Which CPU level runs: it can be asked, forced and proved, and what this CPU lacks is refused."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import battery
+from sylvester import _library
+from sylvester.ops._spec import OPERATORS, Operator
+
+COMPILED = ("scalar", "avx2", "avx512")
+"""Levels that kernels are compiled for; the VNNI levels add integer dot products and fall to the one below."""
+ABSENT = [level for level in _library.LEVELS if level not in _library.levels()]
+
+
+def child(code: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    command, variables = [sys.executable, "-c", code], {**os.environ, **environment}
+    return subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, check=False)
+
+
+def fallen(level: str) -> str:
+    """The compiled level that runs when ``level`` is asked for."""
+    reachable = _library.LEVELS[: _library.LEVELS.index(level) + 1]
+    return [name for name in COMPILED if name in reachable][-1]
+
+
+@pytest.mark.parametrize("level", _library.LEVELS)
+@pytest.mark.parametrize("operator", [pytest.param(o, id=o.name) for o in OPERATORS.values()])
+def test_the_forced_level_ran(operator: Operator, level: str) -> None:
+    if level in ABSENT:
+        pytest.skip(f"this CPU lacks {level}")
+    arguments = operator.cases_of("small")[-1].build(torch.float32)
+    other = "scalar" if fallen(level) != "scalar" else fallen(_library.levels()[-1])
+    with _library.forced_isa(other):
+        battery.run(operator, arguments)
+    with _library.forced_isa(level):
+        assert _library.isa() == level
+        battery.run(operator, arguments)
+        assert _library.LEVELS[torch.ops.sylvester._ran()] == fallen(level)
+
+
+def test_float64_runs_on_the_scalar_level() -> None:
+    for operator in OPERATORS.values():
+        battery.run(operator, operator.cases_of("small")[0].build(torch.float64))
+        assert torch.ops.sylvester._ran() == 0
+
+
+def test_the_best_level_is_the_default() -> None:
+    print_level = "from sylvester import _library; print(_library.isa())"
+    assert child(print_level, SYLVESTER_ISA="").stdout.strip() == _library.levels()[-1]
+
+
+def test_force_is_undone() -> None:
+    before = _library.isa()
+    with pytest.raises(KeyError), _library.forced_isa("scalar"):
+        raise KeyError
+    assert _library.isa() == before
+
+
+@pytest.mark.parametrize("level", _library.levels())
+def test_environment_chooses(level: str) -> None:
+    found = child("from sylvester import _library; print(_library.isa())", SYLVESTER_ISA=level)
+    assert found.stdout.strip() == level, found.stderr
+
+
+@pytest.mark.parametrize("wanted", ["avx", "AVX2", "nonsense"])
+def test_unknown_level_in_the_environment(wanted: str) -> None:
+    found = child("import sylvester.ops", SYLVESTER_ISA=wanted)
+    assert found.returncode == 1
+    assert f"ImportError: SYLVESTER_ISA={wanted}: no such level" in found.stderr
+    assert "scalar" in found.stderr, "the message should name the levels there are"
+
+
+def test_unknown_level_by_name_and_code() -> None:
+    with pytest.raises(ValueError, match="level must be one of scalar, .*got 'sse2'"), _library.forced_isa("sse2"):
+        pass
+    for code in (-1, len(_library.LEVELS)):
+        with pytest.raises(ValueError, match="level"):
+            torch.ops.sylvester._force_isa(code)
+
+
+@pytest.mark.skipif(not ABSENT, reason="this CPU has every level (tests/test_emulated.py takes levels away)")
+@pytest.mark.parametrize("level", ABSENT)
+def test_absent_level_is_refused(level: str) -> None:
+    with pytest.raises(ValueError, match=f"{level}: this CPU lacks it"), _library.forced_isa(level):
+        pass
+    found = child("import sylvester.ops", SYLVESTER_ISA=level)
+    assert found.returncode == 1
+    assert f"ImportError: SYLVESTER_ISA={level}: this CPU lacks it" in found.stderr
+
+
+def test_second_copy_of_the_library_is_refused(tmp_path: Path) -> None:
+    """Without the check this is a segmentation fault."""
+    copy = shutil.copy(_library.path(), tmp_path / "libsylvester.so")
+    found = child(f"import torch; torch.ops.load_library({str(copy)!r}); import sylvester.ops")
+    assert found.returncode == 1
+    assert "ImportError: another copy of libsylvester.so is loaded already" in found.stderr
+
+
+def test_missing_library_names_the_remedy(tmp_path: Path) -> None:
+    package = tmp_path / "sylvester"
+    package.mkdir()
+    for file in ("__init__.py", "_library.py"):
+        shutil.copy(_library.path().parent / file, package)
+    found = child("import sylvester._library", cwd=tmp_path)
+    assert found.returncode == 1
+    assert "ImportError: libsylvester.so was not built" in found.stderr
+    assert "pip install --no-build-isolation" in found.stderr
