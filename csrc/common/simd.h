@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #if defined(SYLVESTER_LEVEL_avx2) || defined(SYLVESTER_LEVEL_avx512)
 #include <immintrin.h>
@@ -75,10 +76,12 @@ SYLVESTER_INLINE lanes16<R> fms(lanes16<R> a, lanes16<R> b, lanes16<R> c) {
   for (int q = 0; q < 4; ++q) c.quad[q] = -c.quad[q];
   return fma(a, b, c);
 }
-// x with the sign bit of s xored in: x∘s for s in {-1, +1}, exact for every x
+// x with the sign bits of s xored in: s holds +0 or -0, which stand for a factor +1 or -1. Exact for every x.
 template <class R>
 SYLVESTER_INLINE lanes16<R> flip(lanes16<R> x, lanes16<R> s) {
-  for (int q = 0; q < 4; ++q) x.quad[q] = s.quad[q] < 0 ? -x.quad[q] : x.quad[q];
+  using Word = std::conditional_t<sizeof(R) == 4, uint32_t, uint64_t>;
+  using Bits [[gnu::vector_size(4 * sizeof(R))]] = Word;
+  for (int q = 0; q < 4; ++q) x.quad[q] = (typename lanes16<R>::Quad)((Bits)x.quad[q] ^ (Bits)s.quad[q]);
   return x;
 }
 // Butterfly of lanes i and i + Stride: (a, b) -> (a + b, a − b)
@@ -124,9 +127,7 @@ SYLVESTER_INLINE f32x16 sub(f32x16 a, f32x16 b) { return {_mm512_sub_ps(a.x, b.x
 SYLVESTER_INLINE f32x16 mul(f32x16 a, f32x16 b) { return {_mm512_mul_ps(a.x, b.x)}; }
 SYLVESTER_INLINE f32x16 fma(f32x16 a, f32x16 b, f32x16 c) { return {_mm512_fmadd_ps(a.x, b.x, c.x)}; }
 SYLVESTER_INLINE f32x16 fms(f32x16 a, f32x16 b, f32x16 c) { return {_mm512_fmsub_ps(a.x, b.x, c.x)}; }
-SYLVESTER_INLINE f32x16 flip(f32x16 x, f32x16 s) {
-  return {_mm512_xor_ps(x.x, _mm512_and_ps(s.x, _mm512_set1_ps(-0.0f)))};
-}
+SYLVESTER_INLINE f32x16 flip(f32x16 x, f32x16 s) { return {_mm512_xor_ps(x.x, s.x)}; }
 // fma with ±1 rounds as the addition does and runs on the multiply pipes, which the other stages leave idle.
 template <int Stride>
 SYLVESTER_INLINE f32x16 butterfly(f32x16 v) {
@@ -172,10 +173,7 @@ SYLVESTER_INLINE f32x16 fma(f32x16 a, f32x16 b, f32x16 c) {
 SYLVESTER_INLINE f32x16 fms(f32x16 a, f32x16 b, f32x16 c) {
   return {_mm256_fmsub_ps(a.lo, b.lo, c.lo), _mm256_fmsub_ps(a.hi, b.hi, c.hi)};
 }
-SYLVESTER_INLINE f32x16 flip(f32x16 v, f32x16 s) {
-  const __m256 bit = _mm256_set1_ps(-0.0f);
-  return {_mm256_xor_ps(v.lo, _mm256_and_ps(s.lo, bit)), _mm256_xor_ps(v.hi, _mm256_and_ps(s.hi, bit))};
-}
+SYLVESTER_INLINE f32x16 flip(f32x16 x, f32x16 s) { return {_mm256_xor_ps(x.lo, s.lo), _mm256_xor_ps(x.hi, s.hi)}; }
 template <int Stride>
 SYLVESTER_INLINE __m256 butterfly_f32x8(__m256 v) {
   __m256 other;

@@ -3,7 +3,10 @@
 
 #include <torch/csrc/stable/ops.h>
 
+#include <atomic>
 #include <cstdint>
+
+#include "common/pages.h"
 
 namespace sylvester {
 
@@ -20,6 +23,17 @@ void parallel(int64_t count, int64_t cost, const Body& body) {
     return;
   }
   torch::stable::parallel_for(0, count, grain, body);
+}
+
+// The same with a private array of `elements` Real numbers for each range. They are allocated here, outside the body.
+template <class Real, class Body>
+void parallel_with_scratch(int64_t count, int64_t cost, int64_t elements, const Body& body) {
+  const int64_t stride = (elements + 63) / 64 * 64, threads = torch::stable::get_num_threads();
+  const Scratch<Real> arrays = scratch<Real>(stride * threads);
+  std::atomic<int64_t> next{0};
+  parallel(count, cost, [&](int64_t begin, int64_t end) {
+    body(begin, end, arrays.get() + stride * (next.fetch_add(1, std::memory_order_relaxed) % threads));
+  });
 }
 
 }  // namespace sylvester

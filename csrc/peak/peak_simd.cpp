@@ -28,7 +28,7 @@ float adds(int64_t rounds) noexcept {
 }
 
 void touch(float* data, int64_t count) noexcept {
-  const Vector minus = broadcast<Vector>(-1.0f);
+  const Vector minus = broadcast<Vector>(-0.0f);
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) store(data + i, flip(load<Vector>(data + i), minus));
   for (; i < count; ++i) data[i] = -data[i];

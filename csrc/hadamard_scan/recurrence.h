@@ -1,0 +1,167 @@
+// The recurrence itself: forward, adjoint and rebuild are one kernel that differs in where signs are flipped.
+//
+//   forward   h ← s∘S̃h + (z + b)          out h
+//   adjoint   μ ← s∘λ, λ = S̃μ + g         out λ      (s Wᵀ s = W: the adjoint runs the same transform)
+//   rebuild   r ← s∘(S̃r − (z + b))        out r      (h_{t-1} = S̃ r_t with r_t = s∘(h_t − z_t − b))
+#pragma once
+
+#include "common/hadamard.h"
+#include "hadamard_scan/hadamard_scan.h"
+
+namespace {
+
+using sylvester::hadamard_scan::kMaxTileRows;
+using sylvester::hadamard_scan::kMaxTileSteps;
+using sylvester::hadamard_scan::Problem;
+
+enum class Mode { forward, adjoint, rebuild };
+
+template <class V>
+struct Coefficients {
+  using Real = typename V::Real;
+  const Real* sign;
+  const Real* bias;
+  V hi, lo;
+
+  explicit Coefficients(const Problem& p)
+      : sign(static_cast<const Real*>(p.sign)),
+        bias(static_cast<const Real*>(p.bias)),
+        hi(broadcast<V>(static_cast<Real>(p.scale.hi))),
+        lo(broadcast<V>(static_cast<Real>(p.scale.lo))) {}
+
+  // One step's epilogue for elements [i, i + 16): y is the unscaled transform, out may be null
+  template <Mode mode, bool kOut>
+  SYLVESTER_INLINE V next(V y, int64_t i, const Real* drive, Real* out) const {
+    const V s = load<V>(sign + i), z = load<V>(drive + i);
+    V state;
+    if constexpr (mode == Mode::forward) {
+      y = flip(y, s);
+      state = fma(y, hi, fma(y, lo, add(z, load<V>(bias + i))));
+      if constexpr (kOut) store(out + i, state);
+    } else if constexpr (mode == Mode::adjoint) {
+      const V lambda = fma(y, hi, fma(y, lo, z));
+      if constexpr (kOut) store(out + i, lambda);
+      state = flip(lambda, s);
+    } else {
+      state = flip(fma(y, hi, fms(y, lo, add(z, load<V>(bias + i)))), s);
+      if constexpr (kOut) store(out + i, state);
+    }
+    return state;
+  }
+};
+
+// The pointers of a time tile: one drive and one output for every row and step
+template <class Real>
+struct Steps {
+  const Real* drive[kMaxTileRows][kMaxTileSteps];
+  Real* out[kMaxTileRows][kMaxTileSteps];
+};
+
+// States of `Rows` rows in registers through the tile: full Hadamard widths up to the register block. Several narrow
+// rows at once hide the latency of a step, which is a chain of log2(D) butterflies.
+template <class V, Mode mode, bool kOut, int Log2Width, int Rows>
+struct InRegisters {
+  using Real = typename V::Real;
+  static constexpr int kVectors = 1 << (Log2Width - 4);
+  const Coefficients<V>& c;
+  const Real* const* drive;  // of each row
+  Real* const* out;
+  V state[kVectors * Rows];
+
+  SYLVESTER_INLINE V load(int64_t i) const { return state[i / kLanes]; }
+  SYLVESTER_INLINE void store(int64_t i, V y) {
+    const int64_t row = i / kLanes / kVectors, at = i - row * kVectors * kLanes;
+    state[i / kLanes] = c.template next<mode, kOut>(y, at, drive[row], out[row]);
+  }
+};
+
+template <class V, Mode mode, bool kOut, int Log2Width, int Rows>
+void run_in_registers(const Coefficients<V>& c, typename V::Real* const* states, const Steps<typename V::Real>& steps,
+                      int64_t first, int64_t count) {
+  using Real = typename V::Real;
+  const Real* drive[Rows];
+  Real* out[Rows];
+  InRegisters<V, mode, kOut, Log2Width, Rows> row{c, drive, out, {}};
+  constexpr int kVectors = decltype(row)::kVectors;
+#pragma GCC unroll 16
+  for (int v = 0; v < kVectors * Rows; ++v) row.state[v] = load<V>(states[v / kVectors] + v % kVectors * kLanes);
+  for (int64_t k = first; k < count; ++k) {
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r) {
+      drive[r] = steps.drive[r][k];
+      if constexpr (kOut) out[r] = steps.out[r][k];
+    }
+    register_block<V, Log2Width, kVectors * Rows>(row, 0);
+  }
+#pragma GCC unroll 16
+  for (int v = 0; v < kVectors * Rows; ++v) store(states[v / kVectors] + v % kVectors * kLanes, row.state[v]);
+}
+
+// Any other width: the state lives in L1
+template <class V, Mode mode, bool kOut>
+struct InMemory {
+  using Real = typename V::Real;
+  const Coefficients<V>& c;
+  Real* state;
+  const Real* drive;
+  Real* out;
+
+  SYLVESTER_INLINE V load(int64_t i) const { return ::load<V>(state + i); }
+  SYLVESTER_INLINE void store(int64_t i, V y) { ::store(state + i, c.template next<mode, kOut>(y, i, drive, out)); }
+  // Rows are padded to whole vectors, so a part is one.
+  SYLVESTER_INLINE V load_part(int64_t i, int64_t) const { return load(i); }
+  SYLVESTER_INLINE void store_part(int64_t i, V y, int64_t) { store(i, y); }
+};
+
+template <class V, Mode mode, bool kOut, int Log2Width>
+void run_width(const Coefficients<V>& c, typename V::Real* const* states, const Steps<typename V::Real>& steps,
+               int64_t first, int64_t count, int64_t rows) {
+  constexpr int kFit = static_cast<int>(kRegisterBlock<V> >> Log2Width);
+  constexpr int kRows = kFit < kMaxTileRows ? kFit : static_cast<int>(kMaxTileRows);
+  if constexpr (kRows > 1) {
+    if (rows == kRows) return run_in_registers<V, mode, kOut, Log2Width, kRows>(c, states, steps, first, count);
+  }
+  Steps<typename V::Real> one;
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t k = first; k < count; ++k) {
+      one.drive[0][k] = steps.drive[r][k];
+      one.out[0][k] = kOut ? steps.out[r][k] : nullptr;
+    }
+    run_in_registers<V, mode, kOut, Log2Width, 1>(c, states + r, one, first, count);
+  }
+}
+
+// How many rows run() likes to get at once
+template <class V>
+int64_t group_rows(const Problem& p) {
+  if (p.block != p.width || p.width < kLanes || p.width > kRegisterBlock<V>) return 1;
+  const int64_t fit = kRegisterBlock<V> / p.width;
+  return fit < kMaxTileRows ? fit : kMaxTileRows;
+}
+
+// Steps [first, count) of the tile for rows rows, in the order of the pointers
+template <class V, Mode mode, bool kOut>
+void run(const Problem& p, typename V::Real* work, typename V::Real* const* states,
+         const Steps<typename V::Real>& steps, int64_t first, int64_t count, int64_t rows) {
+  const Coefficients<V> c(p);
+  if (p.block == p.width) {
+    switch (p.width) {
+      case 16: return run_width<V, mode, kOut, 4>(c, states, steps, first, count, rows);
+      case 32: return run_width<V, mode, kOut, 5>(c, states, steps, first, count, rows);
+      case 64: return run_width<V, mode, kOut, 6>(c, states, steps, first, count, rows);
+      default: break;
+    }
+    if constexpr (V::kRegisters >= 16) {
+      if (p.width == 128) return run_width<V, mode, kOut, 7>(c, states, steps, first, count, rows);
+      if (p.width == 256) return run_width<V, mode, kOut, 8>(c, states, steps, first, count, rows);
+    }
+  }
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t k = first; k < count; ++k) {
+      InMemory<V, mode, kOut> row{c, states[r], steps.drive[r][k], kOut ? steps.out[r][k] : nullptr};
+      hadamard_row<V>(work, row, p.padded, p.block);
+    }
+  }
+}
+
+}  // namespace
