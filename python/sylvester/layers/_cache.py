@@ -1,0 +1,84 @@
+"""Tensors derived from parameters (signs, quantised weights), remembered while the parameter stays what it was.
+
+They serve calls that need no gradient; a call that does computes them afresh, so that autograd sees the estimator.
+An entry is recognised by its parameter's address, version, dtype and device. Writing through ``parameter.data`` leaves
+all four as they are: call ``eval()`` or ``train()`` afterwards, as one does between training and evaluation anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Self = TypeVar("Self", bound="CachingModule")
+
+
+class DerivedTensors:
+    """Name -> (key, source, value). Copies and pickles of it are empty."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, tuple[tuple[Any, ...], Tensor, Tensor]] = {}
+
+    def __reduce__(self) -> tuple[type[DerivedTensors], tuple[()]]:
+        return DerivedTensors, ()
+
+    def clear(self) -> None:
+        self._entries.clear()
+
+    def get(self, name: str, source: Tensor, derive: Callable[[], Tensor]) -> Tensor:
+        """``derive()``, or what it returned for this very ``source``."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return derive()
+        try:
+            key = (source.data_ptr(), source._version, source.dtype, source.device)
+        except RuntimeError:  # a tensor without address or version (fake, batched, inference) is not recognisable
+            return derive()
+        entry = self._entries.get(name)
+        if entry is not None and entry[0] == key:
+            return entry[2]
+        value = derive()
+        if type(value) is Tensor:
+            # The source is kept as well: while it lives, no other tensor can get its address.
+            self._entries[name] = (key, source.detach(), value)
+        return value
+
+
+class CachingModule(nn.Module):
+    """A module with derived tensors; moving, loading, copying, pickling and ``train()`` drop them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._derived = DerivedTensors()
+
+    def _apply(self: Self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        self._derived.clear()
+        return super()._apply(fn, recurse)
+
+    def train(self: Self, mode: bool = True) -> Self:
+        self._derived.clear()
+        return super().train(mode)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        self._derived.clear()
+        version = local_metadata.get("version", self._version)
+        if version is not None and version > self._version:
+            error_msgs.append(
+                f"{prefix or 'the state'} was written by version {version} of {type(self).__name__}, "
+                f"this sylvester reads up to version {self._version}"
+            )
+            return
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )

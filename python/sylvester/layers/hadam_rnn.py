@@ -1,0 +1,166 @@
+"""HadamRNN and Block-HadamRNN: a linear recurrence whose matrix is a Hadamard matrix with learned signs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..ops._dispatch import require_block
+from ..ops.hadamard_scan import hadamard_scan
+from ..ops.hadamard_scan._check import TOKENS
+from ..ops.hadamard_transform import hadamard_transform
+from ..ste import fake_quantize, sign_ste
+from ._cache import CachingModule
+from .quant_linear import check_bits
+
+
+class HadamRNN(CachingModule):
+    """h_t = W h_{t-1} + U_q x_t + bias,  W = diag(sign(sign_latent)) · block_size^(-1/2) (I ⊗ S); called like nn.RNN.
+
+    T steps, B sequences, I = input_size, D = hidden_size = q · block_size, S the Sylvester matrix of size block_size.
+
+    x            (T,B,I), or (B,T,I) with batch_first, or (T,I) without a batch; or integer tokens (T,B) | (B,T) | (T,),
+                 which mean their one-hot vectors of width I
+    h0           (1,B,D), or (1,D) without a batch; float32 (float64 in a float64 layer); zeros when left out
+    output       every state (T,B,D) | (B,T,D) | (T,D) in the layer's dtype; with last_only the last one, (B,D) | (D)
+    h_n          last state, shaped and typed as h0
+
+    weight_ih    (D,I)  U, used on ``input_bits`` bits (1 is ternary; None leaves it in full precision)
+    sign_latent  (D)    its signs are used, the gradient passes unchanged (where |u| <= sign_clip, if that is given)
+    bias         (D)    full precision
+
+    ``block_size=None`` is one block, so hidden_size must be a power of two. Without gradients the signs and U_q are
+    remembered between calls. The layer is neutral under autocast: it runs in the dtype of x.
+    """
+
+    _version = 1
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        block_size: int | None = None,
+        bias: bool = True,
+        input_bits: int | None = 4,
+        sign_clip: float | None = None,
+        batch_first: bool = False,
+        last_only: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if input_size < 1 or hidden_size < 1:
+            raise ValueError(f"input_size and hidden_size must be at least 1, got {input_size} and {hidden_size}")
+        check_bits("input_bits", input_bits)
+        if sign_clip is not None and not sign_clip > 0:
+            raise ValueError(f"sign_clip must be positive or None, got {sign_clip!r}")
+        self.input_size, self.hidden_size = input_size, hidden_size
+        self.block_size = hidden_size if block_size is None else block_size
+        self.input_bits, self.sign_clip = input_bits, sign_clip
+        self.batch_first, self.last_only = batch_first, last_only
+        options: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.weight_ih = nn.Parameter(torch.empty(hidden_size, input_size, **options))
+        self.sign_latent = nn.Parameter(torch.empty(hidden_size, **options))
+        self.bias = nn.Parameter(torch.empty(hidden_size, **options)) if bias else None
+        require_block(self.block_size, hidden_size, self.sign_latent)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initial values of the paper: Xavier-uniform U and latent signs (a matrix of one row), bias U(±D^(-1/2))."""
+        nn.init.xavier_uniform_(self.weight_ih)
+        bound = math.sqrt(6 / (1 + self.hidden_size))
+        nn.init.uniform_(self.sign_latent, -bound, bound)
+        if self.bias is not None:
+            bound = self.hidden_size**-0.5
+            nn.init.uniform_(self.bias, -bound, bound)
+
+    @property
+    def weight(self) -> Tensor:
+        """The recurrent matrix W (D,D), dense and detached: for inspection, never used in the forward pass."""
+        with torch.no_grad():
+            eye = torch.eye(self.hidden_size, dtype=self.sign_latent.dtype, device=self.sign_latent.device)
+            transform = hadamard_transform(eye, block_size=self.block_size)
+            return sign_ste(self.sign_latent).unsqueeze(1) * transform
+
+    def signs(self) -> Tensor:
+        """The signs (D) of the recurrence, +1 or -1."""
+        return self._derived.get("sign", self.sign_latent, lambda: sign_ste(self.sign_latent, self.sign_clip))
+
+    def quantized_weight_ih(self) -> Tensor:
+        """The input matrix U_q (D,I) of the recurrence."""
+        bits = self.input_bits
+        if bits is None:
+            return self.weight_ih
+        return self._derived.get("weight_ih", self.weight_ih, lambda: fake_quantize(self.weight_ih, bits))
+
+    def forward(self, x: Tensor, h0: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        tokens = x.dtype in TOKENS
+        unbatched = self._check_input(x, h0, tokens)
+        if tokens:
+            weight = self._derived.get("table", self.weight_ih, lambda: self.quantized_weight_ih().t().contiguous())
+        else:
+            weight = self.quantized_weight_ih()
+            if weight.dtype != x.dtype:
+                weight = weight.to(x.dtype)
+        if unbatched:
+            x = x.unsqueeze(0 if self.batch_first else 1)
+        elif h0 is not None:
+            h0 = h0.squeeze(0)
+        output, last = hadamard_scan(
+            x,
+            self.signs(),
+            self.bias,
+            h0,
+            weight=weight,
+            block_size=self.block_size,
+            last_only=self.last_only,
+            batch_first=self.batch_first,
+        )
+        if unbatched:
+            return output.squeeze(0 if self.batch_first or self.last_only else 1), last
+        return output, last.unsqueeze(0)
+
+    def _check_input(self, x: Tensor, h0: Tensor | None, tokens: bool) -> bool:
+        """Raise unless x and h0 fit the layer; returns whether x comes without a batch."""
+        if not tokens and x.dtype != self.weight_ih.dtype:
+            if not x.is_floating_point():
+                raise TypeError(f"x must be floating point or integer tokens, got {x.dtype}")
+            if not torch.is_autocast_enabled(x.device.type):
+                raise TypeError(
+                    f"x must have the dtype of the layer's parameters, {self.weight_ih.dtype}, got {x.dtype}"
+                )
+        dimensions = x.dim() + tokens
+        if dimensions not in (2, 3):
+            layout = "(B,T" if self.batch_first else "(T,B"
+            wanted = f"{layout}) or (T,) for tokens" if tokens else f"{layout},I) or (T,I)"
+            raise ValueError(f"x must have shape {wanted}, got {tuple(x.shape)}")
+        if not tokens and x.size(-1) != self.input_size:
+            raise ValueError(f"x must have width input_size = {self.input_size}, got shape {tuple(x.shape)}")
+        unbatched = dimensions == 2
+        if h0 is not None:
+            batch = () if unbatched else (x.size(0 if self.batch_first else 1),)
+            if h0.shape != (1, *batch, self.hidden_size):
+                raise ValueError(f"h0 must have shape {(1, *batch, self.hidden_size)}, got {tuple(h0.shape)}")
+        return unbatched
+
+    def extra_repr(self) -> str:
+        text = f"{self.input_size}, {self.hidden_size}, block_size={self.block_size}, input_bits={self.input_bits}"
+        options = {
+            "bias=False": self.bias is None,
+            "batch_first=True": self.batch_first,
+            "last_only=True": self.last_only,
+        }
+        return ", ".join([text, *(option for option, given in options.items() if given)])
+
+
+class BlockHadamRNN(HadamRNN):
+    """HadamRNN with several blocks: ``block_size`` must be given, and hidden_size be a multiple of it."""
+
+    def __init__(self, input_size: int, hidden_size: int, *, block_size: int, **options: Any) -> None:
+        if block_size is None:
+            raise ValueError("BlockHadamRNN needs block_size, a power of two that divides hidden_size")
+        super().__init__(input_size, hidden_size, block_size=block_size, **options)

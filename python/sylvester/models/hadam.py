@@ -1,0 +1,63 @@
+"""The HadamRNN model: linear recurrence, ReLU, quantised read-out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..layers import HadamRNN, QuantLinear
+
+
+@dataclass(frozen=True)
+class HadamConfig:
+    """Everything that fixes the shape of a ``HadamModel``."""
+
+    input_size: int
+    hidden_size: int
+    output_size: int
+    block_size: int | None = None
+    bits: int | None = 4
+    """Bits of the input and read-out matrices; 1 is ternary, None full precision."""
+    last_only: bool = False
+    batch_first: bool = False
+
+
+class HadamModel(nn.Module):
+    """y_t = q(V) ReLU(h_t) + b_o over the states of a ``HadamRNN``; y of the last state only with ``last_only``.
+
+    x  (T,B,I) or integer tokens (T,B), as ``HadamRNN``  → logits (T,B,O) and the last state (1,B,D)
+    """
+
+    def __init__(self, config: HadamConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.recurrence = HadamRNN(
+            config.input_size,
+            config.hidden_size,
+            block_size=config.block_size,
+            input_bits=config.bits,
+            batch_first=config.batch_first,
+            last_only=config.last_only,
+        )
+        self.readout = QuantLinear(config.hidden_size, config.output_size, config.bits)
+
+    def forward(self, x: Tensor, h0: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        states, last = self.recurrence(x, h0)
+        return self.readout(F.relu(states)), last
+
+    def parameter_groups(self, learning_rate: float, sign_learning_rate: float) -> list[dict[str, object]]:
+        """Optimiser groups: the latent signs take smaller steps, since one flip moves every later state."""
+        signs = [self.recurrence.sign_latent]
+        others = [parameter for parameter in self.parameters() if parameter is not signs[0]]
+        return [{"params": signs, "lr": sign_learning_rate}, {"params": others, "lr": learning_rate}]
+
+    def packed_bytes(self) -> int:
+        """Size when deployed: a bit a sign, ``bits`` (2 when ternary) an input or read-out weight, float32 biases."""
+        weights = self.recurrence.weight_ih.numel() + self.readout.weight.numel()
+        bits = {None: 32, 1: 2}.get(self.config.bits, self.config.bits or 32)
+        biases = [self.recurrence.bias, self.readout.bias]
+        full = sum(bias.numel() for bias in biases if bias is not None)
+        return (self.recurrence.sign_latent.numel() + weights * bits + full * torch.finfo(torch.float32).bits + 7) // 8

@@ -1,0 +1,81 @@
+"""What a training run leaves in its directory: the model, ``summary.json`` and ``loss.png``."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from . import models
+from .tasks import TASKS, name_of_task
+from .training import Evaluation, Progress, Result, Settings
+
+SUMMARY, CURVE = "summary.json", "loss.png"
+
+
+def save_run(
+    directory: Path, model: Any, task: Any, settings: Settings, result: Result, final: Evaluation, threads: int
+) -> dict[str, Any]:
+    """Write everything and return the summary; the model is written first, the plot last."""
+    task_name = name_of_task(task)
+    models.save(model, directory, task={"name": task_name, **asdict(task)})
+    summary = {
+        "task": task_name,
+        "model": models.name_of(model),
+        "outcome": result.outcome,
+        "solved": task.solved(final.loss, final.accuracy),
+        "steps": result.steps,
+        "seconds": result.seconds,
+        "seconds_per_step": result.seconds / max(result.steps, 1),
+        "loss": final.loss,
+        "accuracy": final.accuracy,
+        "baseline": task.baseline,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "bytes": model.packed_bytes(),
+        "threads": threads,
+        "task_settings": asdict(task),
+        "settings": asdict(settings),
+    }
+    models.write_file(directory / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
+    if result.history:
+        models.write_file(directory / CURVE, loss_curve(result.history, task.baseline))
+    return summary
+
+
+def load_run(directory: Path) -> tuple[Any, Any]:
+    """Model and task of a saved run; ModelDirectoryError when either is damaged."""
+    model, described = models.load(directory)
+    arguments = dict(described or {})
+    name = arguments.pop("name", None)
+    if name not in TASKS:
+        raise models.ModelDirectoryError(f"{directory} was saved with task {name!r}, known are {', '.join(TASKS)}")
+    try:
+        return model, TASKS[name](**arguments)
+    except (TypeError, ValueError) as error:
+        raise models.ModelDirectoryError(f"{directory}: its task cannot be made: {error}") from None
+
+
+def loss_curve(history: Sequence[Progress], baseline: float) -> bytes:
+    """PNG of loss and accuracy over the updates."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    steps = [entry.step for entry in history]
+    figure, (above, below) = pyplot.subplots(2, 1, sharex=True, figsize=(7, 6), layout="constrained")
+    above.semilogy(steps, [entry.loss for entry in history], linewidth=0.8)
+    above.axhline(baseline, color="gray", linestyle="--", label="without memory")
+    above.axhline(baseline / 40, color="green", linestyle=":", label="solved (1/40)")
+    above.set_ylabel("cross-entropy")
+    above.legend()
+    below.plot(steps, [100 * entry.accuracy for entry in history], linewidth=0.8)
+    below.set_ylabel("recalled symbols right, %")
+    below.set_xlabel("update")
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=120)
+    pyplot.close(figure)
+    return png.getvalue()

@@ -1,0 +1,116 @@
+"""Derived tensors (signs, quantised weights) are remembered, and never outlive the parameter they come from."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+
+from sylvester.layers import HadamRNN
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)
+
+
+def changed_in_place(layer: HadamRNN) -> HadamRNN:
+    with torch.no_grad():
+        layer.sign_latent.neg_()
+        layer.weight_ih.mul_(0.5)
+    return layer
+
+
+def changed_in_inference_mode(layer: HadamRNN) -> HadamRNN:
+    with torch.inference_mode():
+        layer.sign_latent.neg_()
+    return layer
+
+
+def optimised(layer: HadamRNN) -> HadamRNN:
+    with torch.enable_grad():
+        layer(torch.randn(3, 2, 4))[0].sum().backward()
+    torch.optim.SGD(layer.parameters(), lr=1.0).step()
+    return layer
+
+
+def loaded(layer: HadamRNN, assign: bool = False) -> HadamRNN:
+    layer.load_state_dict(HadamRNN(4, 16).state_dict(), assign=assign)
+    return layer
+
+
+def changed_through_data(layer: HadamRNN) -> HadamRNN:
+    layer.sign_latent.data.neg_()
+    return layer.eval()
+
+
+def replaced_data(layer: HadamRNN) -> HadamRNN:
+    layer.sign_latent.data = -layer.sign_latent.data
+    return layer
+
+
+def copied(layer: HadamRNN) -> HadamRNN:
+    return changed_in_place(copy.deepcopy(layer))
+
+
+def pickled(layer: HadamRNN) -> HadamRNN:
+    return changed_in_place(pickle.loads(pickle.dumps(layer)))
+
+
+CHANGES = [
+    changed_in_place,
+    changed_in_inference_mode,
+    optimised,
+    loaded,
+    lambda layer: loaded(layer, assign=True),
+    changed_through_data,
+    replaced_data,
+    copied,
+    pickled,
+    HadamRNN.double,
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_derived_tensors_never_outlive_their_parameter(change: object, mode: object) -> None:
+    layer, x, tokens = HadamRNN(4, 16), torch.randn(5, 2, 4), torch.randint(0, 4, (5, 2))
+    with mode():
+        before = layer(x)[0], layer(tokens)[0]
+    layer = change(layer)
+    fresh = HadamRNN(4, 16, dtype=layer.bias.dtype)
+    fresh.load_state_dict(layer.state_dict())
+    with mode():
+        after, expected = layer(x.to(layer.bias.dtype))[0], fresh(x.to(layer.bias.dtype))[0]
+        assert torch.equal(after, expected)
+        assert torch.equal(layer(tokens)[0], fresh(tokens)[0])
+    assert not torch.equal(before[0], after.float()) or change is HadamRNN.double
+
+
+def test_derived_tensors_are_remembered_without_gradients_only() -> None:
+    layer = HadamRNN(4, 16)
+    with torch.inference_mode():
+        assert layer.signs() is layer.signs()
+        assert layer.quantized_weight_ih() is layer.quantized_weight_ih()
+        layer(torch.randn(3, 2, 4))
+    assert layer.signs() is not layer.signs()
+    with torch.no_grad():  # what inference mode remembered serves here too
+        layer(torch.randn(3, 2, 4))
+    assert list(layer.buffers()) == []
+    x = torch.randn(3, 2, 4, requires_grad=True)
+    layer.requires_grad_(False)
+    layer(x)[0].sum().backward()
+    assert x.grad is not None
+
+
+def test_copies_and_pickles_answer_alike() -> None:
+    layer, x = HadamRNN(4, 16), torch.randn(5, 2, 4)
+    expected = layer(x)[0]
+    file = io.BytesIO()
+    torch.save(layer, file)
+    file.seek(0)
+    for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), torch.load(file, weights_only=False)):
+        assert torch.equal(twin(x)[0], expected)

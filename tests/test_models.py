@@ -1,0 +1,153 @@
+"""The HadamRNN model, and directories it is saved in: whole, damaged, half-written, of another version."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from sylvester import models
+from sylvester.models import HadamConfig, HadamModel, ModelDirectoryError
+
+CONFIG = HadamConfig(input_size=5, hidden_size=12, output_size=3, block_size=4, bits=4)
+
+
+def model(config: HadamConfig = CONFIG) -> HadamModel:
+    torch.manual_seed(0)
+    return HadamModel(config)
+
+
+def test_model_is_recurrence_relu_readout() -> None:
+    whole, x = model(), torch.randn(6, 2, 5)
+    logits, last = whole(x)
+    states, expected_last = whole.recurrence(x)
+    assert torch.equal(logits, whole.readout(torch.relu(states)))
+    assert torch.equal(last, expected_last)
+    assert logits.shape == (6, 2, 3) and last.shape == (1, 2, 12)
+    continued, _ = whole(x[3:], whole(x[:3])[1])
+    torch.testing.assert_close(continued, logits[3:])
+
+
+def test_last_only_reads_out_the_last_state() -> None:
+    config = HadamConfig(5, 8, 3, last_only=True, batch_first=True)
+    logits, _ = model(config)(torch.randn(2, 6, 5))
+    assert logits.shape == (2, 3)
+
+
+def test_every_parameter_is_in_one_group() -> None:
+    whole = model()
+    signs, others = whole.parameter_groups(1e-2, 1e-4)
+    assert signs["lr"] == 1e-4 and others["lr"] == 1e-2
+    grouped = [id(parameter) for group in (signs, others) for parameter in group["params"]]
+    assert sorted(grouped) == sorted(map(id, whole.parameters()))
+
+
+@pytest.mark.parametrize("bits, expected", [(4, 1780), (1, 16 + (10 + 9) * 128 // 4 + 548), (None, 16 + 9728 + 548)])
+def test_packed_bytes_of_the_copy_model(bits: int | None, expected: int) -> None:
+    assert model(HadamConfig(10, 128, 9, bits=bits)).packed_bytes() == expected
+
+
+def test_saved_model_answers_alike(tmp_path: Path) -> None:
+    whole, x = model(), torch.randn(6, 2, 5)
+    models.save(whole, tmp_path / "a" / "b", task={"name": "copy", "length": 30})
+    loaded, task = models.load(tmp_path / "a" / "b")
+    assert loaded.config == CONFIG and task == {"name": "copy", "length": 30}
+    assert not loaded.training
+    assert torch.equal(loaded(x)[0], whole(x)[0])
+    assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == ["config.json", "weights.safetensors"]
+
+
+def test_saving_again_replaces(tmp_path: Path) -> None:
+    models.save(model(), tmp_path)
+    other = HadamModel(HadamConfig(5, 8, 3))
+    models.save(other, tmp_path)
+    assert models.load(tmp_path)[0].config == other.config
+
+
+def test_only_known_models_are_saved(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="model must be one of hadam, got Linear"):
+        models.save(torch.nn.Linear(2, 2), tmp_path)
+
+
+def test_a_save_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "file"
+    models.write_file(target, b"old")
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        models.write_file(target, b"new")
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def edited(change: Callable[[dict], object]) -> Callable[[Path], None]:
+    def damage(directory: Path) -> None:
+        described = json.loads((directory / "config.json").read_text())
+        change(described)
+        (directory / "config.json").write_text(json.dumps(described))
+
+    return damage
+
+
+def cut_weights(directory: Path) -> None:
+    weights = directory / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-7])
+
+
+def newer_weights(directory: Path) -> None:
+    """As a save that was killed between its two files leaves it."""
+    save_file(HadamModel(CONFIG).state_dict(), directory / "weights.safetensors")
+
+
+def not_safetensors(directory: Path) -> None:
+    from hashlib import sha256
+
+    (directory / "weights.safetensors").write_bytes(b"nonsense")
+    edited(lambda config: config.update(weights_sha256=sha256(b"nonsense").hexdigest()))(directory)
+
+
+DAMAGES = {
+    "no configuration": (lambda directory: (directory / "config.json").unlink(), "has no config.json"),
+    "cut configuration": (lambda directory: (directory / "config.json").write_text('{"format": "syl'), "not JSON"),
+    "binary configuration": (lambda directory: (directory / "config.json").write_bytes(b"\xff\xfe\x00"), "not JSON"),
+    "another format": (edited(lambda config: config.update(format="other")), "does not describe"),
+    "a list": (lambda directory: (directory / "config.json").write_text("[]"), "does not describe"),
+    "newer version": (edited(lambda config: config.update(version=2)), "version 2 of the format.*reads version 1"),
+    "no version": (edited(lambda config: config.pop("version")), "version None"),
+    "no model": (edited(lambda config: config.pop("model")), "'model' is missing"),
+    "unknown model": (edited(lambda config: config.update(model="lstm")), "'lstm', known are hadam"),
+    "wrong type": (edited(lambda config: config.update(config=[])), "'config' is missing or of the wrong type"),
+    "unknown option": (edited(lambda config: config["config"].update(depth=2)), "do not make a model"),
+    "missing option": (edited(lambda config: config["config"].pop("hidden_size")), "do not make a model"),
+    "impossible option": (edited(lambda config: config["config"].update(block_size=5)), "do not make a model"),
+    "option of a wrong type": (edited(lambda config: config["config"].update(hidden_size="x")), "do not make a model"),
+    "other shape": (edited(lambda config: config["config"].update(hidden_size=16)), "do not make a model"),
+    "no weights": (
+        lambda directory: (directory / "weights.safetensors").unlink(),
+        "weights.safetensors cannot be read",
+    ),
+    "cut weights": (cut_weights, "damaged or half-written"),
+    "newer weights": (newer_weights, "damaged or half-written"),
+    "not safetensors": (not_safetensors, "not a safetensors file"),
+}
+
+
+@pytest.mark.parametrize("damage, message", DAMAGES.values(), ids=DAMAGES.keys())
+def test_damaged_directories_are_explained(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
+    torch.manual_seed(1)
+    models.save(HadamModel(CONFIG), tmp_path)
+    damage(tmp_path)
+    with pytest.raises(ModelDirectoryError, match=message):
+        models.load(tmp_path)
+
+
+def test_missing_directories_are_explained(tmp_path: Path) -> None:
+    with pytest.raises(ModelDirectoryError, match="is not a directory"):
+        models.load(tmp_path / "nowhere")
