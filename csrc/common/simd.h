@@ -62,6 +62,9 @@ SYLVESTER_INLINE lanes16<R> mul(lanes16<R> a, lanes16<R> b) {
   for (int q = 0; q < 4; ++q) a.quad[q] *= b.quad[q];
   return a;
 }
+// Around the caches; `to` is on a cache line
+template <class R>
+SYLVESTER_INLINE void stream(R* to, lanes16<R> x) { store(to, x); }
 // a·b + c in one rounding. Out of line: the baseline calls libm sixteen times, and inlining that everywhere is bulk.
 template <class R>
 __attribute__((noinline)) lanes16<R> fma(lanes16<R> a, lanes16<R> b, lanes16<R> c) {
@@ -84,6 +87,9 @@ SYLVESTER_INLINE lanes16<R> flip(lanes16<R> x, lanes16<R> s) {
   for (int q = 0; q < 4; ++q) x.quad[q] = (typename lanes16<R>::Quad)((Bits)x.quad[q] ^ (Bits)s.quad[q]);
   return x;
 }
+// a − b on the multiply pipes, where there are any, for loops that leave those idle and the add pipes full
+template <class R>
+SYLVESTER_INLINE lanes16<R> sub_fused(lanes16<R> a, lanes16<R> b) { return sub(a, b); }
 // Butterfly of lanes i and i + Stride: (a, b) -> (a + b, a − b)
 template <int Stride, class R>
 SYLVESTER_INLINE lanes16<R> butterfly(lanes16<R> x) {
@@ -122,8 +128,10 @@ SYLVESTER_INLINE f32x16 broadcast(float x) { return {_mm512_set1_ps(x)}; }
 template <>
 SYLVESTER_INLINE f32x16 load(const float* from) { return {_mm512_loadu_ps(from)}; }
 SYLVESTER_INLINE void store(float* to, f32x16 x) { _mm512_storeu_ps(to, x.x); }
+SYLVESTER_INLINE void stream(float* to, f32x16 x) { _mm512_stream_ps(to, x.x); }
 SYLVESTER_INLINE f32x16 add(f32x16 a, f32x16 b) { return {_mm512_add_ps(a.x, b.x)}; }
 SYLVESTER_INLINE f32x16 sub(f32x16 a, f32x16 b) { return {_mm512_sub_ps(a.x, b.x)}; }
+SYLVESTER_INLINE f32x16 sub_fused(f32x16 a, f32x16 b) { return {_mm512_fnmadd_ps(b.x, _mm512_set1_ps(1.0f), a.x)}; }
 SYLVESTER_INLINE f32x16 mul(f32x16 a, f32x16 b) { return {_mm512_mul_ps(a.x, b.x)}; }
 SYLVESTER_INLINE f32x16 fma(f32x16 a, f32x16 b, f32x16 c) { return {_mm512_fmadd_ps(a.x, b.x, c.x)}; }
 SYLVESTER_INLINE f32x16 fms(f32x16 a, f32x16 b, f32x16 c) { return {_mm512_fmsub_ps(a.x, b.x, c.x)}; }
@@ -164,8 +172,16 @@ SYLVESTER_INLINE void store(float* to, f32x16 v) {
   _mm256_storeu_ps(to, v.lo);
   _mm256_storeu_ps(to + 8, v.hi);
 }
+SYLVESTER_INLINE void stream(float* to, f32x16 v) {
+  _mm256_stream_ps(to, v.lo);
+  _mm256_stream_ps(to + 8, v.hi);
+}
 SYLVESTER_INLINE f32x16 add(f32x16 a, f32x16 b) { return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)}; }
 SYLVESTER_INLINE f32x16 sub(f32x16 a, f32x16 b) { return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)}; }
+SYLVESTER_INLINE f32x16 sub_fused(f32x16 a, f32x16 b) {
+  const __m256 one = _mm256_set1_ps(1.0f);
+  return {_mm256_fnmadd_ps(b.lo, one, a.lo), _mm256_fnmadd_ps(b.hi, one, a.hi)};
+}
 SYLVESTER_INLINE f32x16 mul(f32x16 a, f32x16 b) { return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)}; }
 SYLVESTER_INLINE f32x16 fma(f32x16 a, f32x16 b, f32x16 c) {
   return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};

@@ -44,8 +44,7 @@ struct Problem {
   int64_t inputs;       // fused: I, token: V
   const void* weight;   // fused: U transposed, (I,P) Real; token: (V,D) of weight_dtype
   Dtype weight_dtype;   // token only
-  const void* sign;     // (P) Real, +0 for +1 and -0 for -1
-  const void* bias;     // (P) Real
+  const void* sign;     // (4,P) Real: signs as +0 and -0 · bias · sign·scale.hi · sign·scale.lo
   int64_t steps, batch, width, padded, block, tile_rows;
   Scale scale;
   bool reverse;

@@ -8,6 +8,14 @@ using sylvester::hadamard_scan::Backward;
 using sylvester::hadamard_scan::Forward;
 using sylvester::hadamard_scan::kCheckpointSteps;
 
+// Outputs beyond this do not stay in a second-level cache until someone reads them
+constexpr int64_t kStreamedElements = int64_t{1} << 20;
+
+inline bool is_aligned(const Sequence& s) {
+  const int64_t size = sylvester::size_of(s.dtype);
+  return reinterpret_cast<uintptr_t>(s.data) % 64 == 0 && s.step * size % 64 == 0 && s.row * size % 64 == 0;
+}
+
 template <class V>
 void forward(const Problem& p, const Forward& io, int64_t tile, typename V::Real* scratch) {
   Tile<V> t(p, tile, scratch);
@@ -15,6 +23,8 @@ void forward(const Problem& p, const Forward& io, int64_t tile, typename V::Real
     if (io.h0 == nullptr) clear(t.state_rows[r], p.padded);
     if (io.h0 != nullptr) read_state<V>(io.h0, p, t.first + r, t.state_rows[r]);
   }
+  const bool streamed = io.states.data != nullptr && is_direct(p, io.states) && is_aligned(io.states) &&
+                        p.steps * p.batch * p.width > kStreamedElements;
   for (int64_t k = 0; k < p.steps; k += t.steps) {
     const int64_t n = p.steps - k < t.steps ? p.steps - k : t.steps;
     if (p.kind == DriveKind::fused) t.read_inputs(k, 1, n);
@@ -22,11 +32,12 @@ void forward(const Problem& p, const Forward& io, int64_t tile, typename V::Real
       const int64_t m = t.rows - r < t.group ? t.rows - r : t.group;
       t.point_at_drive(r, m, k, 1, n);
       if (io.states.data == nullptr) {
-        run<V, Mode::forward, false>(p, t.work, t.state_rows + r, t.pointers, 0, n, m);
+        run<V, Mode::forward, Out::none>(p, t.work, t.state_rows + r, t.pointers, 0, n, m);
         continue;
       }
       t.point_at_output(io.states, t.out, r, m, k, 1, n);
-      run<V, Mode::forward, true>(p, t.work, t.state_rows + r, t.pointers, 0, n, m);
+      if (streamed) run<V, Mode::forward, Out::streamed>(p, t.work, t.state_rows + r, t.pointers, 0, n, m);
+      if (!streamed) run<V, Mode::forward, Out::cached>(p, t.work, t.state_rows + r, t.pointers, 0, n, m);
       t.write_output(io.states, r, m, k, 1, n);
     }
     const int64_t done = k + n;
@@ -52,7 +63,8 @@ void begin_adjoint(const Problem& p, const typename V::Real* g, typename V::Real
 template <class V>
 void begin_rebuild(const Problem& p, const typename V::Real* h, const typename V::Real* z, typename V::Real* state,
                    typename V::Real* out) {
-  const auto *sign = static_cast<const typename V::Real*>(p.sign), *bias = static_cast<const typename V::Real*>(p.bias);
+  const auto* sign = static_cast<const typename V::Real*>(p.sign);
+  const auto* bias = sign + p.padded;
   for (int64_t i = 0; i < p.padded; i += kLanes) {
     const V r = flip(sub(load<V>(h + i), add(load<V>(z + i), load<V>(bias + i))), load<V>(sign + i));
     store(state + i, r);
@@ -88,12 +100,13 @@ void backward_rows(Tile<V>& t, const Backward& io, int64_t r0, int64_t m, int64_
   for (int64_t r = 0; r < m; ++r) {
     for (int64_t c = 0; c < n; ++c) {
       Real* at = t.second + (r * n + c) * p.padded;
+      t.pointers.ahead[r][c] = io.grad_states.data == nullptr ? t.zeros : t.ahead_of(io.grad_states, r0 + r, m, start - c, -n);
       t.pointers.drive[r][c] = io.grad_states.data == nullptr ? t.zeros
                                                               : read_row<V>(p, io.grad_states, start - c, t.first + r0 + r, at);
     }
     if (top) begin_adjoint<V>(p, t.pointers.drive[r][0], t.state_rows[r0 + r], t.pointers.out[r][0]);
   }
-  run<V, Mode::adjoint, true>(p, t.work, t.state_rows + r0, t.pointers, top, n, m);
+  run<V, Mode::adjoint, Out::cached>(p, t.work, t.state_rows + r0, t.pointers, top, n, m);
   if (given) t.write_output(io.grad_drive, r0, m, start, -1, n);
 
   Steps<Real> lambda = t.pointers;
@@ -111,7 +124,7 @@ void backward_rows(Tile<V>& t, const Backward& io, int64_t r0, int64_t m, int64_
         begin_rebuild<V>(p, h, t.pointers.drive[r][c], t.rebuilt_rows[r0 + r], t.pointers.out[r][c]);
       }
     }
-    if (!stored) run<V, Mode::rebuild, true>(p, t.work, t.rebuilt_rows + r0, t.pointers, mark, n, m);
+    if (!stored) run<V, Mode::rebuild, Out::cached>(p, t.work, t.rebuilt_rows + r0, t.pointers, mark, n, m);
   }
   for (int64_t r = 0; r < m; ++r) {
     accumulate<V>(p, lambda.out[r], io.need_sign ? t.pointers.out[r] : nullptr, n, partial, partial + p.padded);
@@ -155,9 +168,9 @@ void backward(const Problem& p, const Backward& io, int64_t tile, typename V::Re
   }
   // dh0 = S̃ μ_0; without a step it is what came in
   for (int64_t r = 0; r < t.rows && p.steps > 0; ++r) {
-    t.pointers.drive[0][0] = t.zeros;
+    t.pointers.drive[0][0] = t.pointers.ahead[0][0] = t.zeros;
     t.pointers.out[0][0] = t.out;
-    run<V, Mode::adjoint, true>(p, t.work, t.state_rows + r, t.pointers, 0, 1, 1);
+    run<V, Mode::adjoint, Out::cached>(p, t.work, t.state_rows + r, t.pointers, 0, 1, 1);
     write_state<V>(t.out, p, t.first + r, io.grad_h0);
   }
   for (int64_t r = 0; r < t.rows && p.steps == 0; ++r) write_state<V>(t.state_rows[r], p, t.first + r, io.grad_h0);

@@ -53,7 +53,7 @@ struct Bound {
 template <class Real>
 void fill_constants(Bound& b, const Tensor& sign, const std::optional<Tensor>& bias, const std::optional<Tensor>& weight) {
   Problem& p = b.p;
-  const int64_t rows = 2 + (p.kind == DriveKind::fused ? p.inputs : 0);
+  const int64_t rows = 4 + (p.kind == DriveKind::fused ? p.inputs : 0);
   b.constants = scratch<char>(rows * p.padded * static_cast<int64_t>(sizeof(Real)));
   Real* at = reinterpret_cast<Real*>(b.constants.get());
   std::fill(at, at + rows * p.padded, Real{0});
@@ -65,9 +65,10 @@ void fill_constants(Bound& b, const Tensor& sign, const std::optional<Tensor>& b
     SYLVESTER_CHECK(value == Real{1} || value == Real{-1}, kOp, ": sign must hold only -1 and +1, got ", value,
                     " at index ", d);
     at[d] = std::copysign(Real{0}, value);
+    at[2 * p.padded + d] = value * static_cast<Real>(p.scale.hi);
+    at[3 * p.padded + d] = value * static_cast<Real>(p.scale.lo);
   }
   p.sign = at;
-  p.bias = at + p.padded;
   if (bias) {
     const Tensor values = converted(*bias, p.real);
     const Real* from = static_cast<const Real*>(values.data_ptr());
@@ -77,7 +78,7 @@ void fill_constants(Bound& b, const Tensor& sign, const std::optional<Tensor>& b
   const Tensor u = converted(*weight, p.real);
   const Real* from = static_cast<const Real*>(u.data_ptr());
   const int64_t row = u.stride(0), column = u.stride(1);
-  Real* to = at + 2 * p.padded;
+  Real* to = at + 4 * p.padded;
   for (int64_t i = 0; i < p.inputs; ++i)
     for (int64_t d = 0; d < p.width; ++d) to[i * p.padded + d] = from[d * row + i * column];
   p.weight = to;

@@ -16,36 +16,46 @@ using sylvester::hadamard_scan::Problem;
 
 enum class Mode { forward, adjoint, rebuild };
 
+// Where a step's output goes. Streaming stores go around the caches: they save reading the lines first, and pay when
+// the whole output does not fit the caches anyway.
+enum class Out { none, cached, streamed };
+
 template <class V>
 struct Coefficients {
   using Real = typename V::Real;
   const Real* sign;
   const Real* bias;
+  const Real* signed_hi;
+  const Real* signed_lo;
   V hi, lo;
 
   explicit Coefficients(const Problem& p)
       : sign(static_cast<const Real*>(p.sign)),
-        bias(static_cast<const Real*>(p.bias)),
+        bias(sign + p.padded),
+        signed_hi(sign + 2 * p.padded),
+        signed_lo(sign + 3 * p.padded),
         hi(broadcast<V>(static_cast<Real>(p.scale.hi))),
         lo(broadcast<V>(static_cast<Real>(p.scale.lo))) {}
 
-  // One step's epilogue for elements [i, i + 16): y is the unscaled transform, out may be null
-  template <Mode mode, bool kOut>
-  SYLVESTER_INLINE V next(V y, int64_t i, const Real* drive, Real* out) const {
-    const V s = load<V>(sign + i), z = load<V>(drive + i);
-    V state;
+  // One step's epilogue for elements [i, i + 16): y is the unscaled transform. `ahead` is where the next row's or
+  // tile's drive lies: rows are far apart in memory, and no hardware prefetcher follows them.
+  template <Mode mode, Out kind>
+  SYLVESTER_INLINE V next(V y, int64_t i, const Real* drive, const Real* ahead, Real* out) const {
+    const V z = load<V>(drive + i);
+    __builtin_prefetch(ahead + i);
+    V result, state;
     if constexpr (mode == Mode::forward) {
-      y = flip(y, s);
-      state = fma(y, hi, fma(y, lo, add(z, load<V>(bias + i))));
-      if constexpr (kOut) store(out + i, state);
+      const V zb = add(z, load<V>(bias + i));
+      result = state = fma(y, load<V>(signed_hi + i), fma(y, load<V>(signed_lo + i), zb));
     } else if constexpr (mode == Mode::adjoint) {
-      const V lambda = fma(y, hi, fma(y, lo, z));
-      if constexpr (kOut) store(out + i, lambda);
-      state = flip(lambda, s);
+      result = fma(y, hi, fma(y, lo, z));
+      state = flip(result, load<V>(sign + i));
     } else {
-      state = flip(fma(y, hi, fms(y, lo, add(z, load<V>(bias + i)))), s);
-      if constexpr (kOut) store(out + i, state);
+      const V zb = add(z, load<V>(bias + i));
+      result = state = flip(fma(y, hi, fms(y, lo, zb)), load<V>(sign + i));
     }
+    if constexpr (kind == Out::cached) store(out + i, result);
+    if constexpr (kind == Out::streamed) stream(out + i, result);
     return state;
   }
 };
@@ -54,34 +64,36 @@ struct Coefficients {
 template <class Real>
 struct Steps {
   const Real* drive[kMaxTileRows][kMaxTileSteps];
+  const Real* ahead[kMaxTileRows][kMaxTileSteps];
   Real* out[kMaxTileRows][kMaxTileSteps];
 };
 
 // States of `Rows` rows in registers through the tile: full Hadamard widths up to the register block. Several narrow
 // rows at once hide the latency of a step, which is a chain of log2(D) butterflies.
-template <class V, Mode mode, bool kOut, int Log2Width, int Rows>
+template <class V, Mode mode, Out kOut, int Log2Width, int Rows>
 struct InRegisters {
   using Real = typename V::Real;
   static constexpr int kVectors = 1 << (Log2Width - 4);
   const Coefficients<V>& c;
   const Real* const* drive;  // of each row
+  const Real* const* ahead;
   Real* const* out;
   V state[kVectors * Rows];
 
   SYLVESTER_INLINE V load(int64_t i) const { return state[i / kLanes]; }
   SYLVESTER_INLINE void store(int64_t i, V y) {
     const int64_t row = i / kLanes / kVectors, at = i - row * kVectors * kLanes;
-    state[i / kLanes] = c.template next<mode, kOut>(y, at, drive[row], out[row]);
+    state[i / kLanes] = c.template next<mode, kOut>(y, at, drive[row], ahead[row], out[row]);
   }
 };
 
-template <class V, Mode mode, bool kOut, int Log2Width, int Rows>
+template <class V, Mode mode, Out kOut, int Log2Width, int Rows>
 void run_in_registers(const Coefficients<V>& c, typename V::Real* const* states, const Steps<typename V::Real>& steps,
                       int64_t first, int64_t count) {
   using Real = typename V::Real;
-  const Real* drive[Rows];
+  const Real *drive[Rows], *ahead[Rows];
   Real* out[Rows];
-  InRegisters<V, mode, kOut, Log2Width, Rows> row{c, drive, out, {}};
+  InRegisters<V, mode, kOut, Log2Width, Rows> row{c, drive, ahead, out, {}};
   constexpr int kVectors = decltype(row)::kVectors;
 #pragma GCC unroll 16
   for (int v = 0; v < kVectors * Rows; ++v) row.state[v] = load<V>(states[v / kVectors] + v % kVectors * kLanes);
@@ -89,7 +101,8 @@ void run_in_registers(const Coefficients<V>& c, typename V::Real* const* states,
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) {
       drive[r] = steps.drive[r][k];
-      if constexpr (kOut) out[r] = steps.out[r][k];
+      ahead[r] = steps.ahead[r][k];
+      if constexpr (kOut != Out::none) out[r] = steps.out[r][k];
     }
     register_block<V, Log2Width, kVectors * Rows>(row, 0);
   }
@@ -98,22 +111,23 @@ void run_in_registers(const Coefficients<V>& c, typename V::Real* const* states,
 }
 
 // Any other width: the state lives in L1
-template <class V, Mode mode, bool kOut>
+template <class V, Mode mode, Out kOut>
 struct InMemory {
   using Real = typename V::Real;
   const Coefficients<V>& c;
   Real* state;
   const Real* drive;
+  const Real* ahead;
   Real* out;
 
   SYLVESTER_INLINE V load(int64_t i) const { return ::load<V>(state + i); }
-  SYLVESTER_INLINE void store(int64_t i, V y) { ::store(state + i, c.template next<mode, kOut>(y, i, drive, out)); }
+  SYLVESTER_INLINE void store(int64_t i, V y) { ::store(state + i, c.template next<mode, kOut>(y, i, drive, ahead, out)); }
   // Rows are padded to whole vectors, so a part is one.
   SYLVESTER_INLINE V load_part(int64_t i, int64_t) const { return load(i); }
   SYLVESTER_INLINE void store_part(int64_t i, V y, int64_t) { store(i, y); }
 };
 
-template <class V, Mode mode, bool kOut, int Log2Width>
+template <class V, Mode mode, Out kOut, int Log2Width>
 void run_width(const Coefficients<V>& c, typename V::Real* const* states, const Steps<typename V::Real>& steps,
                int64_t first, int64_t count, int64_t rows) {
   constexpr int kFit = static_cast<int>(kRegisterBlock<V> >> Log2Width);
@@ -125,7 +139,8 @@ void run_width(const Coefficients<V>& c, typename V::Real* const* states, const 
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t k = first; k < count; ++k) {
       one.drive[0][k] = steps.drive[r][k];
-      one.out[0][k] = kOut ? steps.out[r][k] : nullptr;
+      one.ahead[0][k] = steps.ahead[r][k];
+      one.out[0][k] = kOut != Out::none ? steps.out[r][k] : nullptr;
     }
     run_in_registers<V, mode, kOut, Log2Width, 1>(c, states + r, one, first, count);
   }
@@ -140,7 +155,7 @@ int64_t group_rows(const Problem& p) {
 }
 
 // Steps [first, count) of the tile for rows rows, in the order of the pointers
-template <class V, Mode mode, bool kOut>
+template <class V, Mode mode, Out kOut>
 void run(const Problem& p, typename V::Real* work, typename V::Real* const* states,
          const Steps<typename V::Real>& steps, int64_t first, int64_t count, int64_t rows) {
   const Coefficients<V> c(p);
@@ -158,7 +173,8 @@ void run(const Problem& p, typename V::Real* work, typename V::Real* const* stat
   }
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t k = first; k < count; ++k) {
-      InMemory<V, mode, kOut> row{c, states[r], steps.drive[r][k], kOut ? steps.out[r][k] : nullptr};
+      InMemory<V, mode, kOut> row{c, states[r], steps.drive[r][k], steps.ahead[r][k],
+                                    kOut != Out::none ? steps.out[r][k] : nullptr};
       hadamard_row<V>(work, row, p.padded, p.block);
     }
   }

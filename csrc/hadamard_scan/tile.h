@@ -88,11 +88,22 @@ struct Tile {
     for (int64_t r = 0; r < m; ++r) {
       for (int64_t c = 0; c < n; ++c, at += p.padded) {
         const int64_t k = start + direction * c, b = first + r0 + r;
+        pointers.ahead[r][c] = p.kind == DriveKind::given ? ahead_of(p.drive, r0 + r, m, k, direction * n) : zeros;
         pointers.drive[r][c] = p.kind == DriveKind::fused   ? at
                                : p.kind == DriveKind::given ? read_row<V>(p, p.drive, k, b, at)
                                                             : read_token<V>(p, k, b, at);
       }
     }
+  }
+
+  // Where s will be read next after row r of the tile at step k: m rows on, or at the tile's first rows jump steps on.
+  // Only prefetched, so a place that does not exist may be any other.
+  const Real* ahead_of(const Sequence& s, int64_t r, int64_t m, int64_t k, int64_t jump) const {
+    if (!is_direct(p, s)) return zeros;
+    const bool wraps = r + m >= rows;
+    const int64_t row = wraps ? (r + m) % rows : r + m, step = wraps ? k + jump : k;
+    if (step < 0 || step >= p.steps) return zeros;
+    return reinterpret_cast<const Real*>(element(s, time_of(p, step), first + row));
   }
 
   // Output pointers of the same rows and steps: into s where it takes Real rows, else into `tile`
