@@ -103,12 +103,50 @@ SYLVESTER_INLINE void mix_block(const typename V::Real* x, int64_t x_stride, int
     for (int j = 0; j < Columns; ++j) store(z + s * width + j * kLanes, sum[s][j]);
 }
 
+// Inputs of one-hot and image kind are mostly zeros, and a term 0·w only costs time. A sample with at most this many
+// others takes them one by one.
+constexpr int64_t kSparseInputs = 4;
+
+// The places of the non-zeros among x[0, inputs), or -1 when there are more than kSparseInputs (or a dense product is
+// as short)
+template <class Real>
+SYLVESTER_INLINE int64_t sparse_places(const Real* x, int64_t inputs, int64_t (&places)[kSparseInputs]) {
+  if (inputs <= 1) return -1;
+  int64_t count = 0;
+  for (int64_t i = 0; i < inputs; ++i) {
+    if (x[i] == 0) continue;
+    if (count == kSparseInputs || 2 * count >= inputs) return -1;
+    places[count++] = i;
+  }
+  return count;
+}
+
+template <class V>
+SYLVESTER_INLINE bool mix_sparse(const typename V::Real* x, int64_t inputs, const typename V::Real* w, int64_t width,
+                                 typename V::Real* z) {
+  int64_t places[kSparseInputs];
+  const int64_t count = sparse_places(x, inputs, places);
+  if (count < 0) return false;
+  for (int64_t j = 0; j < width; j += kLanes) {
+    V sum = zero<V>();
+    for (int64_t n = 0; n < count; ++n) {
+      sum = fma(broadcast<V>(x[places[n]]), load<V>(w + places[n] * width + j), sum);
+    }
+    store(z + j, sum);
+  }
+  return true;
+}
+
 // x (samples, x_stride) times w (inputs, width) into z (samples, width); width is a multiple of 16
 template <class V>
 void mix(const typename V::Real* x, int64_t x_stride, int64_t samples, int64_t inputs, const typename V::Real* w,
          int64_t width, typename V::Real* z) {
   constexpr int kSamples = 4, kColumns = V::kRegisters >= 16 ? 4 : 1;
   for (int64_t s = 0; s < samples;) {
+    if (mix_sparse<V>(x + s * x_stride, inputs, w, width, z + s * width)) {
+      ++s;
+      continue;
+    }
     const bool four = s + kSamples <= samples;
     for (int64_t j = 0; j < width;) {
       const bool wide = j + kColumns * kLanes <= width;
@@ -141,11 +179,29 @@ SYLVESTER_INLINE void outer_block(const typename V::Real* x, int64_t x_stride, c
     for (int j = 0; j < Columns; ++j) store(w + i * width + j * kLanes, sum[i][j]);
 }
 
+template <class V>
+SYLVESTER_INLINE bool outer_sparse(const typename V::Real* x, int64_t x_stride, const typename V::Real* y,
+                                   int64_t samples, int64_t inputs, int64_t width, typename V::Real* w) {
+  int64_t places[kSparseInputs];
+  for (int64_t s = 0; s < samples; ++s)
+    if (sparse_places(x + s * x_stride, inputs, places) < 0) return false;
+  for (int64_t s = 0; s < samples; ++s) {
+    const int64_t count = sparse_places(x + s * x_stride, inputs, places);
+    for (int64_t n = 0; n < count; ++n) {
+      typename V::Real* to = w + places[n] * width;
+      const V factor = broadcast<V>(x[s * x_stride + places[n]]);
+      for (int64_t j = 0; j < width; j += kLanes) store(to + j, fma(factor, load<V>(y + s * width + j), load<V>(to + j)));
+    }
+  }
+  return true;
+}
+
 // w (inputs, width) += xᵀ y with x (samples, x_stride), y (samples, width)
 template <class V>
 void outer(const typename V::Real* x, int64_t x_stride, const typename V::Real* y, int64_t samples, int64_t inputs,
            int64_t width, typename V::Real* w) {
   constexpr int kInputs = 5, kColumns = V::kRegisters >= 16 ? 4 : 1;
+  if (outer_sparse<V>(x, x_stride, y, samples, inputs, width, w)) return;
   for (int64_t i = 0; i < inputs;) {
     const bool many = i + kInputs <= inputs;
     for (int64_t j = 0; j < width;) {

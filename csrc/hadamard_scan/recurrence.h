@@ -42,7 +42,7 @@ struct Coefficients {
   template <Mode mode, Out kind>
   SYLVESTER_INLINE V next(V y, int64_t i, const Real* drive, const Real* ahead, Real* out) const {
     const V z = load<V>(drive + i);
-    __builtin_prefetch(ahead + i);
+    __builtin_prefetch(ahead + i, 0, 2);
     V result, state;
     if constexpr (mode == Mode::forward) {
       const V zb = add(z, load<V>(bias + i));
@@ -110,6 +110,72 @@ void run_in_registers(const Coefficients<V>& c, typename V::Real* const* states,
   for (int v = 0; v < kVectors * Rows; ++v) store(states[v / kVectors] + v % kVectors * kLanes, row.state[v]);
 }
 
+// A width of Radix register blocks: one trip does the last butterflies and the epilogue of a step and the first
+// butterflies of the next, so a step costs one load and one store of the state less, and the two kinds of work overlap.
+// from and to hold the blocks of the state, each transformed but not yet joined.
+template <class V, Mode mode, Out kOut, int Radix>
+struct Pipelined {
+  using Real = typename V::Real;
+  const Coefficients<V>& c;
+  Real* from;
+  Real* to;
+  const Real* drive;
+  const Real* ahead;
+  Real* out;
+
+  // Element i of the joined transform, with the additions of join() in its order
+  SYLVESTER_INLINE V joined(int64_t i) const {
+    const int64_t j = i % kRegisterBlock<V>, q = i / kRegisterBlock<V>;
+    const auto pair = [&](int64_t r) SYLVESTER_LAMBDA {
+      const V a = ::load<V>(from + r * kRegisterBlock<V> + j), b = ::load<V>(from + (r + 1) * kRegisterBlock<V> + j);
+      return q & 1 ? sub(a, b) : add(a, b);
+    };
+    if constexpr (Radix == 2) return pair(0);
+    const V a = pair(0), b = pair(2);
+    return q & 2 ? sub(a, b) : add(a, b);
+  }
+  SYLVESTER_INLINE V load(int64_t i) const { return c.template next<mode, kOut>(joined(i), i, drive, ahead, out); }
+  SYLVESTER_INLINE void store(int64_t i, V y) const { ::store(to + i, y); }
+};
+
+template <class V>
+struct Plain {
+  typename V::Real *from, *to;
+  SYLVESTER_INLINE V load(int64_t i) const { return ::load<V>(from + i); }
+  SYLVESTER_INLINE void store(int64_t i, V y) const { ::store(to + i, y); }
+};
+
+template <class V, int Radix, class Row>
+SYLVESTER_INLINE void first_butterflies(Row& row) {
+  constexpr int kLog2 = V::kRegisters == 16 ? 8 : 6;
+#pragma GCC unroll 4
+  for (int q = 0; q < Radix; ++q) register_block<V, kLog2, V::kRegisters>(row, q * kRegisterBlock<V>);
+}
+
+// work: 2 rows
+template <class V, Mode mode, Out kOut, int Radix>
+void run_pipelined(const Coefficients<V>& c, typename V::Real* work, typename V::Real* state,
+                   const Steps<typename V::Real>& steps, int64_t r, int64_t first, int64_t count) {
+  constexpr int64_t kWidth = Radix * kRegisterBlock<V>;
+  if (first == count) return;
+  Plain<V> plain{state, work};
+  first_butterflies<V, Radix>(plain);
+  Pipelined<V, mode, kOut, Radix> row{c, work, work + kWidth, nullptr, nullptr, nullptr};
+  for (int64_t k = first; k < count; ++k) {
+    row.drive = steps.drive[r][k];
+    row.ahead = steps.ahead[r][k];
+    row.out = kOut != Out::none ? steps.out[r][k] : nullptr;
+    if (k + 1 < count) {
+      first_butterflies<V, Radix>(row);
+      typename V::Real* used = row.from;
+      row.from = row.to;
+      row.to = used;
+    } else {
+      for (int64_t i = 0; i < kWidth; i += kLanes) store(state + i, row.load(i));
+    }
+  }
+}
+
 // Any other width: the state lives in L1
 template <class V, Mode mode, Out kOut>
 struct InMemory {
@@ -172,6 +238,14 @@ void run(const Problem& p, typename V::Real* work, typename V::Real* const* stat
     }
   }
   for (int64_t r = 0; r < rows; ++r) {
+    if (p.block == p.width && p.width == 2 * kRegisterBlock<V>) {
+      run_pipelined<V, mode, kOut, 2>(c, work, states[r], steps, r, first, count);
+      continue;
+    }
+    if (p.block == p.width && p.width == 4 * kRegisterBlock<V>) {
+      run_pipelined<V, mode, kOut, 4>(c, work, states[r], steps, r, first, count);
+      continue;
+    }
     for (int64_t k = first; k < count; ++k) {
       InMemory<V, mode, kOut> row{c, states[r], steps.drive[r][k], steps.ahead[r][k],
                                     kOut != Out::none ? steps.out[r][k] : nullptr};

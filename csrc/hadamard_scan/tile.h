@@ -11,7 +11,7 @@ inline int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit 
 // Steps a tile takes at once: 8 KiB of float a row, so that drive, output and state stay in L1
 inline int64_t tile_steps(int64_t padded) {
   int64_t steps = kMaxTileSteps;
-  while (steps > 1 && steps * padded > 2048) steps /= 2;
+  while (steps > 1 && steps * padded > 4096) steps /= 2;
   return steps;
 }
 
@@ -51,7 +51,7 @@ struct Tile {
     };
     take(state, p.tile_rows * row);
     take(rebuilt, p.tile_rows * row);
-    take(work, row);
+    take(work, 2 * row);
     take(zeros, row);
     take(drive, time_tile);
     take(out, time_tile);
