@@ -35,7 +35,7 @@ def call(op: Any, *arguments: Any) -> Any:
     """
     if forward_ad._current_level >= 0:
         refuse_forward_mode(op)
-    if torch.is_inference_mode_enabled() or is_compiling():
+    if is_compiling() or torch.is_inference_mode_enabled():
         return op(*arguments)
     if torch.is_grad_enabled() and _any_requires_grad(*arguments):
         if _functorch.peek_interpreter_stack() is not None:

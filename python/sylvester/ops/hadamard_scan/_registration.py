@@ -73,10 +73,11 @@ def _fake_step(*arguments: Any) -> Tensor:
 def _fake_backward(*arguments: Any) -> tuple[Tensor, ...]:
     _check_backward(*arguments)
     _, _, drive, weight, sign, bias, _, last, *_, need_drive, need_weight, need_sign = arguments
-    shift = sign if bias is None else bias
+    shift, io = sign if bias is None else bias, (drive if weight is None else weight).dtype
+    tokens = not drive.is_floating_point()
     return (
-        drive.new_empty(drive.shape if need_drive else (0,)),
-        (drive if weight is None else weight).new_empty(weight.shape if need_weight else (0,)),
+        drive.new_empty(drive.shape if need_drive and not tokens else (0,), dtype=io),
+        drive.new_empty((0,) if weight is None or not need_weight else weight.shape, dtype=io),
         sign.new_empty(sign.shape if need_sign else (0,)),
         shift.new_empty(shift.shape),
         last.new_empty(last.shape),
