@@ -2,7 +2,7 @@
 //
 //   in, out   rows × width elements of dtype, each row contiguous, rows follow each other; out may be in
 //   pre, post width elements in the arithmetic type (float; double for float64), or null
-//   work      block arithmetic elements, touched when block > 64 and dtype is 16 bits wide, else may be null
+//   work      work_size(block) floats when dtype is 16 bits wide, else may be null
 //
 // The kernel owns every tail: width is any multiple of block. One thread, no allocation, noexcept.
 //
@@ -18,6 +18,9 @@
 #include "common/select.h"
 
 namespace sylvester::hadamard_transform {
+
+// Room for several blocks, which run beside each other; half of the smallest first-level cache
+constexpr int64_t work_size(int64_t block) { return block > 4096 ? block : 4096; }
 
 struct Call {
   const void* in;

@@ -1,5 +1,5 @@
 #include "common/convert.h"
-#include "common/hadamard.h"
+#include "common/hadamard_stream.h"
 #include "hadamard_transform/hadamard_transform.h"
 
 namespace {
@@ -67,13 +67,12 @@ void run_rows(const Call& call) {
   for (int64_t r = 0; r < rows; ++r) {
     Row<V, T, kind> row{in + r * width, out + r * width, pre, post, hi, lo};
     if constexpr (sizeof(T) == sizeof(Real)) {
-      hadamard_row<V>(reinterpret_cast<Real*>(row.out), row, width, call.block);
-    } else if (call.block <= kRegisterBlock<V>) {
-      hadamard_row<V>(static_cast<Real*>(nullptr), row, width, call.block);
+      hadamard_stream<V>(reinterpret_cast<Real*>(row.out), row, width, call.block);
     } else {
-      for (int64_t i = 0; i < width; i += call.block) {
-        Row<V, T, kind> block{row.in + i, row.out + i, pre ? pre + i : pre, post ? post + i : post, hi, lo};
-        hadamard_row<V>(static_cast<Real*>(call.work), block, call.block, call.block);
+      const int64_t chunk = sylvester::hadamard_transform::work_size(call.block);
+      for (int64_t i = 0; i < width; i += chunk) {
+        Row<V, T, kind> part{row.in + i, row.out + i, pre ? pre + i : pre, post ? post + i : post, hi, lo};
+        hadamard_stream<V>(static_cast<Real*>(call.work), part, i + chunk < width ? chunk : width - i, call.block);
       }
     }
   }
