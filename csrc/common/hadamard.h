@@ -8,15 +8,21 @@
 //     void store_pair(i, a, j, b)   instead of store(i, a), store(j, b)
 //
 // Blocks up to kRegisters·16 elements (256 at avx512, 64 below) take one trip through registers. Larger ones are
-// base · kJoin^k: the base (256, 512 or 1024; 64 or 128) takes two trips, 64 elements at a time and then across them,
-// and each join of kJoin (8; 4) parts one more. Depth first: parts are joined while the nearest cache holds them.
-// Joins of 8 are also the most that an 8-way cache keeps when the stride is a multiple of its way.
+// base · kJoin^k: the base (256, 512 or 1024; 64 or 128 at the scalar level) takes two trips, 64 elements at a time and
+// then across them, and each join of kJoin (8; 4) parts one more. Depth first: parts are joined while the nearest cache
+// holds them. Joins of 8 are the most that an 8-way cache keeps when the stride is a multiple of its way.
 // Bottleneck: the add and shuffle pipes; log2(n) additions and min(4, log2 n) shuffles an element.
 #pragma once
 
 #include "common/simd.h"
 
 namespace {
+
+// Has shuffle, multiply and add pipes to fill (the scalar level is there to be right, and small)
+template <class V>
+constexpr bool kVectorUnits = true;
+template <class R>
+constexpr bool kVectorUnits<lanes16<R>> = false;
 
 template <class V>
 constexpr int64_t kRegisterBlock = V::kRegisters * kLanes;
@@ -60,6 +66,16 @@ SYLVESTER_INLINE void register_stages(V (&v)[Count]) {
   }
 }
 
+template <class V, class Row>
+SYLVESTER_INLINE void store_pair(Row& row, int64_t i, V a, int64_t j, V b) {
+  if constexpr (requires { row.store_pair(i, a, j, b); }) {
+    row.store_pair(i, a, j, b);
+  } else {
+    row.store(i, a);
+    row.store(j, b);
+  }
+}
+
 // Count vectors from element i on, each 2^Log2Block-element block among them transformed in registers
 template <class V, int Log2Block, int Count, class Row>
 SYLVESTER_INLINE void register_block(Row&& row, int64_t i) {
@@ -71,28 +87,19 @@ SYLVESTER_INLINE void register_block(Row&& row, int64_t i) {
   for (int r = 0; r < Count; r += 4) lane_stages<kLaneStages>(v + r, Count < 4 ? Count : 4);
   register_stages<Log2Block - kLaneStages>(v);
 #pragma GCC unroll 16
-  for (int r = 0; r < Count; ++r) row.store(i + r * kLanes, v[r]);
+  for (int r = 0; r + 1 < Count; r += 2) store_pair(row, i + r * kLanes, v[r], i + (r + 1) * kLanes, v[r + 1]);
+  if constexpr (Count == 1) row.store(i, v[0]);
 }
 
 // A row of blocks that fit registers; width is a multiple of the block
 template <class V, int Log2Block, class Row>
 void register_blocks(Row& row, int64_t width) {
-  constexpr int kCount = Log2Block <= 4 ? 1 : 1 << (Log2Block - 4);
+  constexpr int kCount = Log2Block <= 4 ? 1 : 1 << (Log2Block - 4), kAbreast = kCount < 4 ? 4 : kCount;
   int64_t i = 0;
-  for (; i + kRegisterBlock<V> <= width; i += kRegisterBlock<V>) register_block<V, Log2Block, V::kRegisters>(row, i);
+  for (; i + kAbreast * kLanes <= width; i += kAbreast * kLanes) register_block<V, Log2Block, kAbreast>(row, i);
   for (; i + kCount * kLanes <= width; i += kCount * kLanes) register_block<V, Log2Block, kCount>(row, i);
   if constexpr (Log2Block < 4) {
     if (i < width) row.store_part(i, lane_stages<Log2Block>(row.load_part(i, width - i)), width - i);
-  }
-}
-
-template <class V, class Row>
-SYLVESTER_INLINE void store_pair(Row& row, int64_t i, V a, int64_t j, V b) {
-  if constexpr (requires { row.store_pair(i, a, j, b); }) {
-    row.store_pair(i, a, j, b);
-  } else {
-    row.store(i, a);
-    row.store(j, b);
   }
 }
 
@@ -132,9 +139,15 @@ __attribute__((noinline)) void join(typename V::Real* work, Row row, int64_t i, 
   }
 }
 
-// The row's own loads, stores to work: what every stage but the last needs
+// What every stage but the last stores to
+template <class V>
+struct Work {
+  typename V::Real* work;
+  SYLVESTER_INLINE void store(int64_t i, V v) { ::store(work + i, v); }
+};
+// ... and the first stage loads from: the row
 template <class V, class Row>
-struct IntoWork {
+struct RowIntoWork {
   Row row;
   typename V::Real* work;
   SYLVESTER_INLINE V load(int64_t i) { return row.load(i); }
@@ -142,26 +155,26 @@ struct IntoWork {
 };
 
 template <class V>
-constexpr int kJoin = V::kRegisters >= 16 ? 8 : 4;
+constexpr int kJoin = kVectorUnits<V> ? 8 : 4;
 
 // n = base · kJoin^k
 template <class V>
 SYLVESTER_INLINE int64_t base_block(int64_t n) {
-  while (n >= kRegisterBlock<V> * kJoin<V>) n /= kJoin<V>;
+  while (n >= (kVectorUnits<V> ? 256 : 64) * kJoin<V>) n /= kJoin<V>;
   return n;
 }
 
 // Bases in elements [i, i + count): row's own loads, 64 elements at a time into work, from there to last's stores
 template <class V, class Row, class Last>
 void bases(typename V::Real* work, const Row& row, const Last& last, int64_t i, int64_t count, int64_t base) {
-  IntoWork<V, Row> into{row, work};
+  RowIntoWork<V, Row> into{row, work};
   for (const int64_t end = i + count; i < end; i += base) {
     for (int64_t j = i; j < i + base; j += 64) register_block<V, 6, 4>(into, j);
     switch (base) {
       case 64: break;
       case 128: join<V, 2>(work, last, i, 64); break;
       default:
-        if constexpr (V::kRegisters >= 16) {
+        if constexpr (kVectorUnits<V>) {
           if (base == 256) join<V, 4>(work, last, i, 64);
           if (base == 512) join<V, 8>(work, last, i, 64);
           if (base == 1024) join<V, 16>(work, last, i, 64);
@@ -170,23 +183,21 @@ void bases(typename V::Real* work, const Row& row, const Last& last, int64_t i, 
   }
 }
 
-// Elements [i, i + n) by row's loads and last's stores, n = base · kJoin^k with k > 0. run(last, i, count) does bases.
-template <class V, class Row, class Last, class Run>
-void joins(typename V::Real* work, const Row& row, const Last& last, int64_t i, int64_t n, int64_t base, const Run& run) {
-  const IntoWork<V, Row> into{row, work};
+// Elements [i, i + n) to last's stores, n = base · kJoin^k with k > 0. run(to, i, count) does bases from the row to it.
+template <class V, class Last, class Run>
+void joins(typename V::Real* work, const Last& last, int64_t i, int64_t n, int64_t base, const Run& run) {
   const int64_t part = n / kJoin<V>;
   if (part == base) {
-    run(into, i, n);
+    run(Work<V>{work}, i, n);
   } else {
-    for (int64_t j = i; j < i + n; j += part) joins<V>(work, row, into, j, part, base, run);
+    for (int64_t j = i; j < i + n; j += part) joins<V>(work, Work<V>{work}, j, part, base, run);
   }
   join<V, kJoin<V>>(work, last, i, part);
 }
 
-// The whole row: width = q·block. work holds width elements and is touched only when block > kRegisterBlock; it may
-// be what row.load reads and row.store writes.
+// A row of blocks of at most 64, width = q·block
 template <class V, class Row>
-void hadamard_row(typename V::Real* work, Row& row, int64_t width, int64_t block) {
+void small_blocks(Row& row, int64_t width, int64_t block) {
   switch (block) {
     case 1: return register_blocks<V, 0>(row, width);
     case 2: return register_blocks<V, 1>(row, width);
@@ -194,9 +205,15 @@ void hadamard_row(typename V::Real* work, Row& row, int64_t width, int64_t block
     case 8: return register_blocks<V, 3>(row, width);
     case 16: return register_blocks<V, 4>(row, width);
     case 32: return register_blocks<V, 5>(row, width);
-    case 64: return register_blocks<V, 6>(row, width);
-    default: break;
+    default: return register_blocks<V, 6>(row, width);
   }
+}
+
+// The whole row: width = q·block. work holds width elements and is touched only when block > kRegisterBlock; it may
+// be what row.load reads and row.store writes.
+template <class V, class Row>
+void hadamard_row(typename V::Real* work, Row& row, int64_t width, int64_t block) {
+  if (block <= 64) return small_blocks<V>(row, width, block);
   if constexpr (V::kRegisters >= 16) {
     if (block == 128) return register_blocks<V, 7>(row, width);
     if (block == 256) return register_blocks<V, 8>(row, width);
@@ -204,7 +221,7 @@ void hadamard_row(typename V::Real* work, Row& row, int64_t width, int64_t block
   const int64_t base = base_block<V>(block);
   const auto run = [&](const auto& last, int64_t i, int64_t n) { bases<V>(work, row, last, i, n, base); };
   if (block == base) return run(row, 0, width);
-  for (int64_t i = 0; i < width; i += block) joins<V>(work, row, row, i, block, base, run);
+  for (int64_t i = 0; i < width; i += block) joins<V>(work, row, i, block, base, run);
 }
 
 }  // namespace

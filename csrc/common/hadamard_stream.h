@@ -1,4 +1,4 @@
-// Long runs of blocks at 16 and more registers: the shuffles and multiplications of one block beside the additions of
+// Long runs of blocks at the vector levels: the shuffles and multiplications of one block beside the additions of
 // the block before it.
 //
 // A block's stages inside vectors keep the shuffle and multiply pipes busy, its stages between vectors the add pipes.
@@ -16,7 +16,8 @@ template <int Group, int Radix, bool kFirst, bool kSecond, class V, class Row, c
 SYLVESTER_INLINE void step(typename V::Real* work, Row& row, Last& last, int64_t i, int64_t j) {
   V column[Radix];
   const auto get = [&](int r) SYLVESTER_LAMBDA { return load<V>(work + j + r * Group); };
-  const auto put = [&](int r, V a, int s, V b) SYLVESTER_LAMBDA { store_pair(last, j + r * Group, a, j + s * Group, b); };
+  const auto put = [&](int r, V a, int s, V b)
+                       SYLVESTER_LAMBDA { store_pair(last, j + r * Group, a, j + s * Group, b); };
   // Slice n of Radix
   const auto second = [&]<int n>() SYLVESTER_LAMBDA {
     constexpr int kLog = kLog2<Radix>;
@@ -61,30 +62,41 @@ __attribute__((noinline)) void stream(typename V::Real* work, Row row, Last last
       step<Group, Radix, true, true, V>(work, row, last, i + s * kStep, i - kBlock + s * kLanes);
     }
   }
-  for (int64_t s = 0; s < kSteps; ++s) step<Group, Radix, false, true, V>(work, row, last, 0, end - kBlock + s * kLanes);
+  const int64_t left = end - kBlock;
+  for (int64_t s = 0; s < kSteps; ++s) step<Group, Radix, false, true, V>(work, row, last, 0, left + s * kLanes);
 }
 
-// As hadamard_row, for rows that are worth the larger code; work is touched from block 64 on.
-template <class V, class Row>
-void hadamard_stream(typename V::Real* work, Row& row, int64_t width, int64_t block) {
-  if constexpr (V::kRegisters >= 16) {
-    const int64_t base = block < 64 ? 0 : base_block<V>(block);
-    const auto run = [&](const auto& last, int64_t i, int64_t n) {
-      switch (base) {
-        case 64: return stream<V, 16, 4>(work, row, last, i, n);
-        case 128: return stream<V, 16, 8>(work, row, last, i, n);
-        case 256: return stream<V, 16, 16>(work, row, last, i, n);
-        case 512: return stream<V, 64, 8>(work, row, last, i, n);
-        default: return stream<V, 64, 16>(work, row, last, i, n);
-      }
-    };
-    if (block >= 64 && block == base) return run(row, 0, width);
-    if (block > base && base > 0) {
-      for (int64_t i = 0; i < width; i += block) joins<V>(work, row, row, i, block, base, run);
-      return;
+// Bases of a known size in elements [i, i + count)
+template <class V, class Row, class Last>
+SYLVESTER_INLINE void stream_bases(typename V::Real* work, const Row& row, const Last& last, int64_t i, int64_t count,
+                                   int64_t base) {
+  constexpr bool kRoomy = V::kRegisters >= 16;
+  if (base == 256) return stream<V, kRoomy ? 16 : 64, kRoomy ? 16 : 4>(work, row, last, i, count);
+  if (base == 512) return stream<V, 64, 8>(work, row, last, i, count);
+  if constexpr (kRoomy) {
+    stream<V, 64, 16>(work, row, last, i, count);
+  } else {
+    for (const int64_t end = i + count; i < end; i += 1024) {
+      stream<V, 64, 4>(work, row, Work<V>{work}, i, 1024);
+      join<V, 4>(work, last, i, 256);
     }
   }
-  hadamard_row<V>(work, row, width, block);
+}
+
+// As hadamard_row, for rows that are worth the larger code. work holds width elements, touched when block > 64,
+// and may be what row.load reads and row.store writes.
+template <class V, class Row>
+void hadamard_stream(typename V::Real* work, Row& row, int64_t width, int64_t block) {
+  if constexpr (kVectorUnits<V>) {
+    if (block <= 64) return small_blocks<V>(row, width, block);
+    if (block == 128) return stream<V, 16, 8>(work, row, row, 0, width);
+    const int64_t base = base_block<V>(block);
+    const auto run = [&](const auto& to, int64_t i, int64_t n) { stream_bases<V>(work, row, to, i, n, base); };
+    if (block == base) return run(row, 0, width);
+    for (int64_t i = 0; i < width; i += block) joins<V>(work, row, i, block, base, run);
+  } else {
+    hadamard_row<V>(work, row, width, block);
+  }
 }
 
 }  // namespace
