@@ -28,14 +28,14 @@ LARGEST_BLOCK_CUDA = 1 << 15
 _INTEGERS: Any = (int, torch.SymInt)
 
 
-_derivatives: dict[Any, Callable[..., Any]] = {}
+_eager_derivatives: dict[Any, Callable[..., Any]] = {}
 
 
 def call(op: Any, *arguments: Any) -> Any:
     """Run a raw operator from a public function.
 
     Eager calls step over the Python layer of ``register_autograd``, which costs more than a small operator: below it
-    where no gradient is needed (inference_mode gets there by itself), else through ``differentiable``'s own Function.
+    where no gradient is needed (inference_mode gets there by itself), else through the Function of ``derive_eager``.
     """
     if forward_ad._current_level >= 0:
         refuse_forward_mode(op)
@@ -47,14 +47,13 @@ def call(op: Any, *arguments: Any) -> Any:
     if is_grad_enabled() and _any_requires_grad(*arguments):
         if _functorch.peek_interpreter_stack() is not None:
             raise NotImplementedError(f"{op} has no torch.func derivative; use torch.autograd.grad or backward()")
-        return _derivatives[op](*arguments)
+        return _eager_derivatives[op](*arguments)
     with _AutoDispatchBelowAutograd():
         return kernel(*arguments)
 
 
-def differentiable(op: Any, backward: Callable[..., Any], setup_context: Callable[..., Any]) -> None:
-    """Give an operator its derivative, for every way in: traced and raw calls, and the eager ones of ``call``."""
-    torch.library.register_autograd(op.name(), backward, setup_context=setup_context)
+def derive_eager(op: Any, backward: Callable[..., Any], setup_context: Callable[..., Any]) -> None:
+    """Let ``call`` use the formulas given to ``register_autograd``, at a third of the cost."""
 
     class Derivative(torch.autograd.Function):
         @staticmethod
@@ -68,7 +67,7 @@ def differentiable(op: Any, backward: Callable[..., Any], setup_context: Callabl
         def backward(ctx: Any, *gradients: Any) -> Any:
             return backward(ctx, *gradients)
 
-    _derivatives[op] = Derivative.apply
+    _eager_derivatives[op] = Derivative.apply
 
 
 def no_gradient(op: Any, reason: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._dispatch import WIDE, differentiable, launch, no_gradient, require_device
+from .._dispatch import WIDE, derive_eager, launch, no_gradient, require_device
 from ._check import CHECKPOINT_EVERY, check
 
 _backward_scan = torch.ops.sylvester.hadamard_scan_backward.default
@@ -149,6 +149,8 @@ def _derivative_step(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return (*(gradient if need else None for gradient, need in zip(found, needs, strict=False)), None)
 
 
-differentiable(torch.ops.sylvester.hadamard_scan.default, _derivative_scan, _setup_scan)
-differentiable(torch.ops.sylvester.hadamard_step.default, _derivative_step, _setup_step)
+torch.library.register_autograd("sylvester::hadamard_scan", _derivative_scan, setup_context=_setup_scan)
+torch.library.register_autograd("sylvester::hadamard_step", _derivative_step, setup_context=_setup_step)
+derive_eager(torch.ops.sylvester.hadamard_scan.default, _derivative_scan, _setup_scan)
+derive_eager(torch.ops.sylvester.hadamard_step.default, _derivative_step, _setup_step)
 no_gradient(_backward_scan, "second derivatives are not implemented")

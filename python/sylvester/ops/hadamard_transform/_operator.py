@@ -12,8 +12,8 @@ from .._dispatch import (
     WIDE,
     call,
     call_in_place,
+    derive_eager,
     describe,
-    differentiable,
     launch,
     require_block,
     require_floats,
@@ -197,4 +197,5 @@ def _sum_rows(values: Tensor) -> Tensor:
     return rows[0]
 
 
-differentiable(_forward, _backward, _setup_context)
+torch.library.register_autograd("sylvester::hadamard_transform", _backward, setup_context=_setup_context)
+derive_eager(_forward, _backward, _setup_context)
