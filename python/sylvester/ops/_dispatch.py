@@ -99,12 +99,13 @@ def call_in_place(
     """
     if forward_ad._current_level >= 0:
         refuse_forward_mode(op)
-    if is_grad_enabled() and _any_requires_grad(*arguments):
+    tracing = is_compiling()
+    if is_grad_enabled() and (_traced_requires_grad if tracing else _any_requires_grad)(*arguments):
         raise RuntimeError(
             f"writing into {name} is not differentiable, but {name} or another argument requires grad; "
             "use the form that returns a new tensor, or torch.no_grad()"
         )
-    if is_compiling():  # a traced graph has no addresses, and turns mutation into copies
+    if tracing:  # a traced graph has no addresses, and turns mutation into copies
         op(*arguments)
         return
     if not target.is_contiguous() and _overlaps_itself(target):
@@ -120,6 +121,11 @@ def call_in_place(
     if not target.is_inference():
         torch.autograd.graph.increment_version(target)
     op._op(*arguments)
+
+
+def _traced_requires_grad(*arguments: Any) -> bool:
+    """torch's own ``_any_requires_grad`` for Dynamo, which cannot trace that one."""
+    return any(isinstance(argument, Tensor) and argument.requires_grad for argument in arguments)
 
 
 def launch(operator: str, name: str, *arguments: Any) -> Any:
