@@ -30,10 +30,8 @@ def _check_backward(*arguments: Any) -> None:
     check(drive, weight, sign, bias, last, block_size, 0 if batch_first else 1)
     io = (drive if weight is None else weight).dtype
     every_step = (*drive.shape[:2], sign.shape[0])
-    # Checkpoints may be left out. The type is asked first so that a symbolic count is not compared with 0: that would
-    # compile one graph for T <= 64 and another above.
-    left_out = type(checkpoints.shape[0]) is int and checkpoints.shape[0] == 0
-    kept = 0 if left_out else _checkpoint_count(drive.shape[1 if batch_first else 0])
+    # Without need_sign, and with states, nobody reads checkpoints: they may be left out.
+    kept = 0 if checkpoints.shape[0] == 0 else _checkpoint_count(drive.shape[1 if batch_first else 0])
     expected = (
         ("grad_states", grad_states, every_step, io),
         ("grad_last", grad_last, tuple(last.shape), last.dtype),
