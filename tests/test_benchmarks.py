@@ -21,13 +21,12 @@ def tiny(name: str) -> Case:
 
 @pytest.fixture(params=sorted(OPERATORS))
 def small_operator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An operator with one case of each kind and no marks: quick to run."""
+    """An operator with one case of each kind and one mark: quick to run."""
     operator = OPERATORS[request.param]
     cases = (operator.cases_of("small")[0], tiny(request.param))
     monkeypatch.setitem(OPERATORS, operator.name, replace(operator, cases=cases))
-    monkeypatch.setattr(
-        marks, "found", lambda name: [marks.Mark(name, "two over one", 1.9, lambda: 2.0, at_most=False)]
-    )
+    mark = marks.Mark(operator.name, "two over one", 1.9, lambda: 2.0, at_most=False, quick=True)
+    monkeypatch.setattr(marks, "found", lambda name: [mark])
     return operator.name
 
 
