@@ -8,9 +8,9 @@
 //     void store_pair(i, a, j, b)   instead of store(i, a), store(j, b)
 //
 // Blocks up to kRegisters·16 elements (256 at avx512, 64 below) take one trip through registers. Larger ones are
-// base · kJoin^k: the base (256, 512 or 1024; 64 or 128 at the scalar level) takes two trips, 64 elements at a time and
-// then across them, and each join of kJoin (8; 4) parts one more. Depth first: parts are joined while the nearest cache
-// holds them. Joins of 8 are the most that an 8-way cache keeps when the stride is a multiple of its way.
+// base · kJoin^k: the base (256, 512 or 1024; 64 or 128 at the scalar level) takes two trips, 64 elements at a time
+// and then across them, and each join of kJoin (8; 4) parts one more. Depth first: parts are joined while the nearest
+// cache holds them. Joins of 8 are the most that an 8-way cache keeps when the stride is a multiple of its way.
 // Bottleneck: the add and shuffle pipes; log2(n) additions and min(4, log2 n) shuffles an element.
 #pragma once
 
@@ -183,7 +183,7 @@ void bases(typename V::Real* work, const Row& row, const Last& last, int64_t i, 
   }
 }
 
-// Elements [i, i + n) to last's stores, n = base · kJoin^k with k > 0. run(to, i, count) does bases from the row to it.
+// Elements [i, i + n) to last's stores, n = base · kJoin^k with k > 0. run(to, i, count) does bases, row to `to`.
 template <class V, class Last, class Run>
 void joins(typename V::Real* work, const Last& last, int64_t i, int64_t n, int64_t base, const Run& run) {
   const int64_t part = n / kJoin<V>;
