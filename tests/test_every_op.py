@@ -20,7 +20,7 @@ from sylvester import _library
 from sylvester.benchmarks import checks
 from sylvester.ops._spec import OPERATORS, Case, Make, Misuse, Operator
 
-LARGEST_BENCHMARK = 1 << 26
+LARGEST_BENCHMARK = 1 << 25
 """Bytes: larger benchmark cases are left to the benchmark."""
 
 

@@ -9,7 +9,7 @@ import pickle
 import pytest
 import torch
 
-from sylvester.layers import HadamRNN
+from sylvester.layers import HadamRNN, hadam_rnn
 
 
 @pytest.fixture(autouse=True)
@@ -90,20 +90,38 @@ def test_derived_tensors_never_outlive_their_parameter(change: object, mode: obj
     assert not torch.equal(before[0], after.float()) or change is HadamRNN.double
 
 
-def test_derived_tensors_are_remembered_without_gradients_only() -> None:
-    layer = HadamRNN(4, 16)
-    with torch.inference_mode():
-        assert layer.signs() is layer.signs()
-        assert layer.quantized_weight_ih() is layer.quantized_weight_ih()
-        layer(torch.randn(3, 2, 4))
-    assert layer.signs() is not layer.signs()
-    with torch.no_grad():  # what inference mode remembered serves here too
-        layer(torch.randn(3, 2, 4))
+def test_derived_tensors_are_remembered_without_gradients_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    derived = []
+    for name in ("sign_ste", "fake_quantize"):
+        original = getattr(hadam_rnn, name)
+        monkeypatch.setattr(hadam_rnn, name, lambda *a, f=original: derived.append(f) or f(*a))
+    layer, x = HadamRNN(4, 16), torch.randn(3, 2, 4)
+    for mode in (torch.inference_mode, torch.no_grad):  # what inference mode remembered serves under no_grad too
+        for _ in range(2):
+            with mode():
+                layer(x)
+    assert len(derived) == 2
+    layer(x)
+    assert len(derived) == 4
     assert list(layer.buffers()) == []
-    x = torch.randn(3, 2, 4, requires_grad=True)
     layer.requires_grad_(False)
-    layer(x)[0].sum().backward()
-    assert x.grad is not None
+    layer(x.requires_grad_())[0].sum().backward()
+    assert x.grad is not None and len(derived) == 6
+
+
+def test_parametrised_weights_are_followed() -> None:
+    layer, x = HadamRNN(4, 16), torch.randn(3, 2, 4)
+    negative = copy.deepcopy(layer)
+    with torch.no_grad():
+        layer(x)
+        torch.nn.utils.parametrize.register_parametrization(layer, "weight_ih", Negated())
+        negative.weight_ih.neg_()
+        assert torch.equal(layer(x)[0], negative(x)[0])
+
+
+class Negated(torch.nn.Module):
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        return -weight
 
 
 def test_copies_and_pickles_answer_alike() -> None:

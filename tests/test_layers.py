@@ -214,10 +214,7 @@ MISUSES = {
     "token dimensions": (lambda: HadamRNN(4, 16)(torch.ones(2, 2, 2).long()), r"\(T,B\) or \(T,\) for tokens"),
     "bool": (lambda: HadamRNN(4, 16)(torch.ones(5, 2).bool()), "torch.bool"),
     "complex": (lambda: HadamRNN(4, 16)(torch.ones(5, 2, 4) * 1j), "complex64"),
-    "dtype": (
-        lambda: HadamRNN(4, 16)(torch.randn(5, 2, 4).double()),
-        "dtype of the layer's parameters, torch.float32, got torch.float64",
-    ),
+    "dtype": (lambda: HadamRNN(4, 16)(torch.randn(5, 2, 4).double()), "parameters, torch.float32, got torch.float64"),
     "token range": (lambda: HadamRNN(4, 16)(torch.full((5, 2), 4)), "4"),
     "negative token": (lambda: HadamRNN(4, 16)(torch.full((5, 2), -1)), "-1"),
     "h0 shape": (lambda: HadamRNN(4, 16)(torch.randn(5, 2, 4), torch.randn(2, 16)), r"h0 must have shape \(1, 2, 16\)"),

@@ -97,12 +97,29 @@ SYLVESTER_INLINE void store_as(T* to, V v) {
   }
 }
 
+// Two vectors whose NaNs have a zero low half, as those of bf16 inputs and of the arithmetic have: rounding leaves
+// these alone. Together a vector takes 3.5 operations, alone 9.
+template <class V, class T>
+SYLVESTER_INLINE void store_pair_as(T* a_to, V a, T* b_to, V b) {
+  store_as(a_to, a);
+  store_as(b_to, b);
+}
+
 #if defined(SYLVESTER_LEVEL_avx512)
 
+// Word w of half j is w * step + first of vector j.
+SYLVESTER_INLINE __m512i word_index(int step, int first) {
+  alignas(64) uint16_t index_u16x32[32];
+  for (int w = 0; w < 32; ++w) index_u16x32[w] = static_cast<uint16_t>(w / 16 * 32 + w % 16 * step + first);
+  return _mm512_load_si512(index_u16x32);
+}
 template <>
 SYLVESTER_INLINE f32x16 load_as(const bfloat16* from) {
-  const __m512i wide_u32x16 = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
-  return {_mm512_castsi512_ps(_mm512_slli_epi32(wide_u32x16, 16))};
+  alignas(64) uint16_t index_u16x32[32];
+  for (int w = 0; w < 32; ++w) index_u16x32[w] = static_cast<uint16_t>(w / 2);
+  const __m512i x_u16x32 = _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+  const __m512i index = _mm512_load_si512(index_u16x32);
+  return {_mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(0xAAAAAAAA, index, x_u16x32))};
 }
 template <>
 SYLVESTER_INLINE f32x16 load_as(const float16* from) {
@@ -119,6 +136,18 @@ SYLVESTER_INLINE void store_as(bfloat16* to, f32x16 v) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(rounded_u32x16));
 }
 template <>
+SYLVESTER_INLINE void store_pair_as(bfloat16* a_to, f32x16 a, bfloat16* b_to, f32x16 b) {
+  const __m512i a_u16x32 = _mm512_castps_si512(a.x), b_u16x32 = _mm512_castps_si512(b.x);
+  const __m512i high = _mm512_permutex2var_epi16(a_u16x32, word_index(2, 1), b_u16x32);
+  const __m512i low = _mm512_permutex2var_epi16(a_u16x32, word_index(2, 0), b_u16x32);
+  // The average's top bit is set when low > 0x8000 or low == 0x8000 and high is odd.
+  const __m512i bias = _mm512_ternarylogic_epi32(high, _mm512_set1_epi16(1), _mm512_set1_epi16(0x7ffe), 0xEA);
+  const __m512i up = _mm512_srli_epi16(_mm512_avg_epu16(low, bias), 15);
+  const __m512i rounded_u16x32 = _mm512_add_epi16(high, up);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(a_to), _mm512_castsi512_si256(rounded_u16x32));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(b_to), _mm512_extracti64x4_epi64(rounded_u16x32, 1));
+}
+template <>
 SYLVESTER_INLINE void store_as(float16* to, f32x16 v) {
   const __m256i half_u16x16 = _mm512_cvtps_ph(v.x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), half_u16x16);
@@ -130,11 +159,13 @@ SYLVESTER_INLINE __m256 widen_bf16x8(const bfloat16* from) {
   const __m128i half_u16x8 = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half_u16x8), 16));
 }
+template <bool kNan>
 SYLVESTER_INLINE __m256i round_bf16x8(__m256 x) {
   const __m256i x_u32x8 = _mm256_castps_si256(x);
   const __m256i odd_u32x8 = _mm256_and_si256(_mm256_srli_epi32(x_u32x8, 16), _mm256_set1_epi32(1));
   const __m256i half_u32x8 = _mm256_add_epi32(odd_u32x8, _mm256_set1_epi32(0x7fff));
   const __m256i rounded_u32x8 = _mm256_srli_epi32(_mm256_add_epi32(x_u32x8, half_u32x8), 16);
+  if constexpr (!kNan) return rounded_u32x8;
   const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
   return _mm256_blendv_epi8(rounded_u32x8, _mm256_set1_epi32(0x7fc0), nan);
 }
@@ -145,11 +176,18 @@ SYLVESTER_INLINE f32x16 load_as(const float16* from) {
   const __m128i* half_u16x8 = reinterpret_cast<const __m128i*>(from);
   return {_mm256_cvtph_ps(_mm_loadu_si128(half_u16x8)), _mm256_cvtph_ps(_mm_loadu_si128(half_u16x8 + 1))};
 }
-template <>
-SYLVESTER_INLINE void store_as(bfloat16* to, f32x16 v) {
+template <bool kNan>
+SYLVESTER_INLINE void store_bf16(bfloat16* to, f32x16 v) {
   // packus works inside 128-bit lanes; the permutation puts the four quarters back in order
-  const __m256i packed_u16x16 = _mm256_packus_epi32(round_bf16x8(v.lo), round_bf16x8(v.hi));
+  const __m256i packed_u16x16 = _mm256_packus_epi32(round_bf16x8<kNan>(v.lo), round_bf16x8<kNan>(v.hi));
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_permute4x64_epi64(packed_u16x16, 0xD8));
+}
+template <>
+SYLVESTER_INLINE void store_as(bfloat16* to, f32x16 v) { store_bf16<true>(to, v); }
+template <>
+SYLVESTER_INLINE void store_pair_as(bfloat16* a_to, f32x16 a, bfloat16* b_to, f32x16 b) {
+  store_bf16<false>(a_to, a);
+  store_bf16<false>(b_to, b);
 }
 template <>
 SYLVESTER_INLINE void store_as(float16* to, f32x16 v) {

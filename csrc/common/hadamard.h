@@ -1,20 +1,28 @@
 // Register butterflies that every Hadamard operator uses: I_q ⊗ S on a row, in ascending stride at every level.
 //
-// A row is a policy object with
+// A row is a policy object, small and copied freely (state goes behind pointers), with
 //     V    load(i)                  elements [i, i + 16)
 //     void store(i, v)              the transformed elements [i, i + 16)
 //     V    load_part(i, count), void store_part(i, v, count)      the last count < 16 elements (blocks under 16 only)
-// so an operator's prologue and epilogue run in registers beside the first and the last stage.
+// so an operator's prologue and epilogue run in registers beside the first and the last stage. Optional:
+//     void store_pair(i, a, j, b)   instead of store(i, a), store(j, b)
 //
-// Blocks up to kRegisters·16 elements (256 at avx512, 64 below) take one trip through registers. Larger ones recurse
-// depth first: sub-blocks are finished while they are in the nearest cache, then joined by a radix-2..kRegisters pass,
-// so a block of n makes ceil(log(n/256)/log 16) further trips, each through the smallest cache that holds it.
+// Blocks up to kRegisters·16 elements (256 at avx512, 64 below) take one trip through registers. Larger ones are
+// base · kJoin^k: the base (256, 512 or 1024; 64 or 128 at the scalar level) takes two trips, 64 elements at a time
+// and then across them, and each join of kJoin (8; 4) parts one more. Depth first: parts are joined while the nearest
+// cache holds them. Joins of 8 are the most that an 8-way cache keeps when the stride is a multiple of its way.
 // Bottleneck: the add and shuffle pipes; log2(n) additions and min(4, log2 n) shuffles an element.
 #pragma once
 
 #include "common/simd.h"
 
 namespace {
+
+// Has shuffle, multiply and add pipes to fill (the scalar level is there to be right, and small)
+template <class V>
+constexpr bool kVectorUnits = true;
+template <class R>
+constexpr bool kVectorUnits<lanes16<R>> = false;
 
 template <class V>
 constexpr int64_t kRegisterBlock = V::kRegisters * kLanes;
@@ -29,6 +37,19 @@ SYLVESTER_INLINE V lane_stages(V v) {
   return v;
 }
 
+// The same for four vectors abreast, whose chains cover each other's latency
+template <int Stages, class V>
+SYLVESTER_INLINE void lane_stages(V* v, int count) {
+  const auto stage = [&]<int kStride>() SYLVESTER_LAMBDA {
+#pragma GCC unroll 4
+    for (int r = 0; r < count; ++r) v[r] = butterfly<kStride>(v[r]);
+  };
+  if constexpr (Stages >= 1) stage.template operator()<1>();
+  if constexpr (Stages >= 2) stage.template operator()<2>();
+  if constexpr (Stages >= 3) stage.template operator()<4>();
+  if constexpr (Stages >= 4) stage.template operator()<8>();
+}
+
 // Butterflies between registers at register strides 1 .. 2^(Stages-1)
 template <int Stages, int Count, class V>
 SYLVESTER_INLINE void register_stages(V (&v)[Count]) {
@@ -40,92 +61,143 @@ SYLVESTER_INLINE void register_stages(V (&v)[Count]) {
       if (r & stride) continue;
       const V a = v[r], b = v[r + stride];
       v[r] = add(a, b);
-      v[r + stride] = sub(a, b);
+      v[r + stride] = sub_fused(a, b);
     }
+  }
+}
+
+template <class V, class Row>
+SYLVESTER_INLINE void store_pair(Row& row, int64_t i, V a, int64_t j, V b) {
+  if constexpr (requires { row.store_pair(i, a, j, b); }) {
+    row.store_pair(i, a, j, b);
+  } else {
+    row.store(i, a);
+    row.store(j, b);
   }
 }
 
 // Count vectors from element i on, each 2^Log2Block-element block among them transformed in registers
 template <class V, int Log2Block, int Count, class Row>
-SYLVESTER_INLINE void register_block(Row& row, int64_t i) {
+SYLVESTER_INLINE void register_block(Row&& row, int64_t i) {
   constexpr int kLaneStages = Log2Block < 4 ? Log2Block : 4;
   V v[Count];
 #pragma GCC unroll 16
-  for (int r = 0; r < Count; ++r) v[r] = lane_stages<kLaneStages>(row.load(i + r * kLanes));
+  for (int r = 0; r < Count; ++r) v[r] = row.load(i + r * kLanes);
+#pragma GCC unroll 4
+  for (int r = 0; r < Count; r += 4) lane_stages<kLaneStages>(v + r, Count < 4 ? Count : 4);
   register_stages<Log2Block - kLaneStages>(v);
 #pragma GCC unroll 16
-  for (int r = 0; r < Count; ++r) row.store(i + r * kLanes, v[r]);
+  for (int r = 0; r + 1 < Count; r += 2) store_pair(row, i + r * kLanes, v[r], i + (r + 1) * kLanes, v[r + 1]);
+  if constexpr (Count == 1) row.store(i, v[0]);
 }
 
 // A row of blocks that fit registers; width is a multiple of the block
 template <class V, int Log2Block, class Row>
 void register_blocks(Row& row, int64_t width) {
-  constexpr int kCount = Log2Block <= 4 ? 1 : 1 << (Log2Block - 4);
+  constexpr int kCount = Log2Block <= 4 ? 1 : 1 << (Log2Block - 4), kAbreast = kCount < 4 ? 4 : kCount;
   int64_t i = 0;
-  for (; i + kRegisterBlock<V> <= width; i += kRegisterBlock<V>) register_block<V, Log2Block, V::kRegisters>(row, i);
+  for (; i + kAbreast * kLanes <= width; i += kAbreast * kLanes) register_block<V, Log2Block, kAbreast>(row, i);
   for (; i + kCount * kLanes <= width; i += kCount * kLanes) register_block<V, Log2Block, kCount>(row, i);
   if constexpr (Log2Block < 4) {
     if (i < width) row.store_part(i, lane_stages<Log2Block>(row.load_part(i, width - i)), width - i);
   }
 }
 
-// Joins Radix transformed sub-blocks, stride elements apart, that start at element i of work
+// Butterflies From .. To - 1 of the Radix/2·log2(Radix) between Radix registers, in ascending stride; get(r) fills a
+// register before its first butterfly, put(r, a, s, b) takes both after their last. Fused: half the operations go to
+// the multiply pipes.
+template <int From, int To, bool kFused, int Radix, class V, class Get, class Put>
+SYLVESTER_INLINE void butterflies(V (&v)[Radix], const Get& get, const Put& put) {
+  constexpr int kHalf = Radix / 2;
+#pragma GCC unroll 32
+  for (int n = From; n < To; ++n) {
+    const int stride = 1 << n / kHalf, p = n % kHalf, r = p / stride * 2 * stride + p % stride, s = r + stride;
+    if (stride == 1) {
+      v[r] = get(r);
+      v[s] = get(s);
+    }
+    const V a = v[r], b = v[s];
+    v[r] = add(a, b);
+    v[s] = kFused ? sub_fused(a, b) : sub(a, b);
+    if (stride == kHalf) put(r, v[r], s, v[s]);
+  }
+}
+
+template <int Radix>
+constexpr int kLog2 = Radix == 1 ? 0 : 1 + kLog2<Radix / 2>;
+template <>
+constexpr int kLog2<1> = 0;
+
+// Joins Radix transformed parts, stride elements apart, that start at element i of work
 template <class V, int Radix, class Row>
-void join(typename V::Real* work, Row& row, int64_t i, int64_t stride) {
-  constexpr int kStages = Radix == 2 ? 1 : Radix == 4 ? 2 : Radix == 8 ? 3 : 4;
+__attribute__((noinline)) void join(typename V::Real* work, Row row, int64_t i, int64_t stride) {
   for (int64_t j = i; j < i + stride; j += kLanes) {
     V v[Radix];
-#pragma GCC unroll 16
-    for (int r = 0; r < Radix; ++r) v[r] = load<V>(work + j + r * stride);
-    register_stages<kStages>(v);
-#pragma GCC unroll 16
-    for (int r = 0; r < Radix; ++r) row.store(j + r * stride, v[r]);
+    butterflies<0, Radix / 2 * kLog2<Radix>, true>(
+        v, [&](int r) SYLVESTER_LAMBDA { return load<V>(work + j + r * stride); },
+        [&](int r, V a, int s, V b) SYLVESTER_LAMBDA { store_pair(row, j + r * stride, a, j + s * stride, b); });
   }
 }
 
+// What every stage but the last stores to
+template <class V>
+struct Work {
+  typename V::Real* work;
+  SYLVESTER_INLINE void store(int64_t i, V v) { ::store(work + i, v); }
+};
+// ... and the first stage loads from: the row
 template <class V, class Row>
-void join(typename V::Real* work, Row& row, int64_t i, int64_t stride, int64_t radix) {
-  switch (radix) {
-    case 2: return join<V, 2>(work, row, i, stride);
-    case 4: return join<V, 4>(work, row, i, stride);
-    default:
-      if constexpr (V::kRegisters >= 16) return radix == 8 ? join<V, 8>(work, row, i, stride) : join<V, 16>(work, row, i, stride);
-  }
-}
-
-// The row's own loads, stores to work: what every stage but the last needs
-template <class V, class Row>
-struct IntoWork {
-  Row& row;
+struct RowIntoWork {
+  Row row;
   typename V::Real* work;
   SYLVESTER_INLINE V load(int64_t i) { return row.load(i); }
   SYLVESTER_INLINE void store(int64_t i, V v) { ::store(work + i, v); }
 };
 
-// How a block of n > kRegisterBlock splits: the last radix fills the registers unless little is left to join
 template <class V>
-SYLVESTER_INLINE int64_t last_radix(int64_t n) {
-  const int64_t blocks = n / kRegisterBlock<V>;
-  return blocks < V::kRegisters ? blocks : V::kRegisters;
+constexpr int kJoin = kVectorUnits<V> ? 8 : 4;
+
+// n = base · kJoin^k
+template <class V>
+SYLVESTER_INLINE int64_t base_block(int64_t n) {
+  while (n >= (kVectorUnits<V> ? 256 : 64) * kJoin<V>) n /= kJoin<V>;
+  return n;
 }
 
-// Elements [i, i + n) into work; n >= kRegisterBlock
-template <class V, class Row>
-void block_into_work(typename V::Real* work, Row& row, int64_t i, int64_t n) {
-  IntoWork<V, Row> into{row, work};
-  if (n == kRegisterBlock<V>) {
-    register_block<V, V::kRegisters == 16 ? 8 : 6, V::kRegisters>(into, i);
-    return;
+// Bases in elements [i, i + count): row's own loads, 64 elements at a time into work, from there to last's stores
+template <class V, class Row, class Last>
+void bases(typename V::Real* work, const Row& row, const Last& last, int64_t i, int64_t count, int64_t base) {
+  RowIntoWork<V, Row> into{row, work};
+  for (const int64_t end = i + count; i < end; i += base) {
+    for (int64_t j = i; j < i + base; j += 64) register_block<V, 6, 4>(into, j);
+    switch (base) {
+      case 64: break;
+      case 128: join<V, 2>(work, last, i, 64); break;
+      default:
+        if constexpr (kVectorUnits<V>) {
+          if (base == 256) join<V, 4>(work, last, i, 64);
+          if (base == 512) join<V, 8>(work, last, i, 64);
+          if (base == 1024) join<V, 16>(work, last, i, 64);
+        }
+    }
   }
-  const int64_t radix = last_radix<V>(n), part = n / radix;
-  for (int64_t r = 0; r < radix; ++r) block_into_work<V>(work, row, i + r * part, part);
-  join<V>(work, into, i, part, radix);
 }
 
-// The whole row: width = q·block. work holds width elements and is touched only when block > kRegisterBlock; it may
-// be what row.load reads and row.store writes.
+// Elements [i, i + n) to last's stores, n = base · kJoin^k with k > 0. run(to, i, count) does bases, row to `to`.
+template <class V, class Last, class Run>
+void joins(typename V::Real* work, const Last& last, int64_t i, int64_t n, int64_t base, const Run& run) {
+  const int64_t part = n / kJoin<V>;
+  if (part == base) {
+    run(Work<V>{work}, i, n);
+  } else {
+    for (int64_t j = i; j < i + n; j += part) joins<V>(work, Work<V>{work}, j, part, base, run);
+  }
+  join<V, kJoin<V>>(work, last, i, part);
+}
+
+// A row of blocks of at most 64, width = q·block
 template <class V, class Row>
-void hadamard_row(typename V::Real* work, Row& row, int64_t width, int64_t block) {
+void small_blocks(Row& row, int64_t width, int64_t block) {
   switch (block) {
     case 1: return register_blocks<V, 0>(row, width);
     case 2: return register_blocks<V, 1>(row, width);
@@ -133,18 +205,23 @@ void hadamard_row(typename V::Real* work, Row& row, int64_t width, int64_t block
     case 8: return register_blocks<V, 3>(row, width);
     case 16: return register_blocks<V, 4>(row, width);
     case 32: return register_blocks<V, 5>(row, width);
-    case 64: return register_blocks<V, 6>(row, width);
-    default: break;
+    default: return register_blocks<V, 6>(row, width);
   }
+}
+
+// The whole row: width = q·block. work holds width elements and is touched only when block > kRegisterBlock; it may
+// be what row.load reads and row.store writes.
+template <class V, class Row>
+void hadamard_row(typename V::Real* work, Row& row, int64_t width, int64_t block) {
+  if (block <= 64) return small_blocks<V>(row, width, block);
   if constexpr (V::kRegisters >= 16) {
     if (block == 128) return register_blocks<V, 7>(row, width);
     if (block == 256) return register_blocks<V, 8>(row, width);
   }
-  const int64_t radix = last_radix<V>(block), part = block / radix;
-  for (int64_t i = 0; i < width; i += block) {
-    for (int64_t r = 0; r < radix; ++r) block_into_work<V>(work, row, i + r * part, part);
-    join<V>(work, row, i, part, radix);
-  }
+  const int64_t base = base_block<V>(block);
+  const auto run = [&](const auto& last, int64_t i, int64_t n) { bases<V>(work, row, last, i, n, base); };
+  if (block == base) return run(row, 0, width);
+  for (int64_t i = 0; i < width; i += block) joins<V>(work, row, i, block, base, run);
 }
 
 }  // namespace

@@ -42,9 +42,10 @@ void run(const Tensor& in, const Tensor& out, int64_t block, std::optional<doubl
   const int64_t unit = vectors ? width : block, size = size_of(dtype);
   const char* from = static_cast<const char*>(in.data_ptr());
   char* to = static_cast<char*>(out.data_ptr());
-  Call call{nullptr, nullptr, before ? before->data_ptr() : nullptr, after ? after->data_ptr() : nullptr, nullptr, 0, unit,
-            block,   split_scale(scale, block, dtype), dtype};
-  const int64_t work = size == 2 ? block : 0;
+  const void* first = before ? before->data_ptr() : nullptr;
+  const void* second = after ? after->data_ptr() : nullptr;
+  const Call call{nullptr, nullptr, first, second, nullptr, 0, unit, block, split_scale(scale, block, dtype), dtype};
+  const int64_t work = size == 2 ? work_size(block) : 0;
   // One scratch for all threads, allocated here: nothing may throw inside parallel().
   const int64_t threads = work ? torch::stable::get_num_threads() : 0;
   auto buffers = scratch<float>(work * threads);

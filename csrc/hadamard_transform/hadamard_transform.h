@@ -2,13 +2,16 @@
 //
 //   in, out   rows × width elements of dtype, each row contiguous, rows follow each other; out may be in
 //   pre, post width elements in the arithmetic type (float; double for float64), or null
-//   work      block arithmetic elements, touched when block > 64 and dtype is 16 bits wide, else may be null
+//   work      work_size(block) floats when dtype is 16 bits wide, else may be null
 //
 // The kernel owns every tail: width is any multiple of block. One thread, no allocation, noexcept.
 //
-// Count, an element: log2(block) additions, min(4, log2 block) shuffles, 1 multiplication (2 when scale has a low
-// part), 2·size bytes. In cache the two multiply and two add pipes bind, (log2 n + 5) / 2 vector operations at full
-// width a cycle: 0.8 of n·log2 n ÷ add rate at n = 1024. From DRAM the 2·size bytes bind up to n = 1024.
+// Count, an element: log2(block) additions, min(4, log2 block) shuffles (none at stride 8 with 8-lane registers), 1
+// multiplication (2 when scale has a low part), 2·size bytes. In cache the four arithmetic pipes bind; where two of
+// them add, that is (log2 n + 5) / 2 additions' time: 0.81 of n·log2 n ÷ add rate at n = 256, 0.75 at 1024, to which
+// blocks over 1024 add stores of 64 bytes for every factor of 8. bf16 needs 4.5 more operations and fp16 5.3 (1 and
+// 3.5; 2.7 each way), so in cache they stay behind fp32: 0.74 and 0.71 of its rate at n = 256 by this count.
+// From DRAM the 2·size bytes bind fp32 up to n = 1024.
 #pragma once
 
 #include <cstdint>
@@ -18,6 +21,9 @@
 #include "common/select.h"
 
 namespace sylvester::hadamard_transform {
+
+// Room for several blocks, which run beside each other; half of the smallest first-level cache
+constexpr int64_t work_size(int64_t block) { return block > 4096 ? block : 4096; }
 
 struct Call {
   const void* in;

@@ -1,5 +1,5 @@
 #include "common/convert.h"
-#include "common/hadamard.h"
+#include "common/hadamard_stream.h"
 #include "hadamard_transform/hadamard_transform.h"
 
 namespace {
@@ -7,6 +7,7 @@ namespace {
 using sylvester::Dtype;
 using sylvester::hadamard_transform::Call;
 
+// Without pre and post: y·hi, or y·hi + y·lo. vectors: anything, two terms.
 enum class Epilogue { one_term, two_terms, vectors };
 
 // One row's loads and stores: conversion, pre and post in registers.
@@ -21,6 +22,7 @@ struct Row {
 
   SYLVESTER_INLINE V scaled(V v) const {
     if constexpr (kind == Epilogue::one_term) return mul(v, broadcast<V>(hi));
+    if (!kVectorUnits<V> && lo == 0) return mul(v, broadcast<V>(hi));
     return fma(v, broadcast<V>(hi), mul(v, broadcast<V>(lo)));
   }
   SYLVESTER_INLINE V load(int64_t i) const {
@@ -36,6 +38,10 @@ struct Row {
       if (post != nullptr) v = mul(v, ::load<V>(post + i));
     }
     store_as(out + i, v);
+  }
+  // pre and post may hold any NaN, which only the careful store rounds
+  SYLVESTER_INLINE void store_pair(int64_t i, V a, int64_t j, V b) const requires(kind != Epilogue::vectors) {
+    store_pair_as(out + i, scaled(a), out + j, scaled(b));
   }
   SYLVESTER_INLINE V load_part(int64_t i, int64_t count) const {
     const V v = load_part_as<V>(in + i, count);
@@ -61,19 +67,18 @@ void run_rows(const Call& call) {
   const Real* pre = static_cast<const Real*>(call.pre);
   const Real* post = static_cast<const Real*>(call.post);
   // Without vectors nothing depends on the place in the row: all rows are one long row, and tails come once.
-  const bool joined = kind != Epilogue::vectors;
+  const bool joined = pre == nullptr && post == nullptr;
   const int64_t rows = joined ? 1 : call.rows, width = joined ? call.rows * call.width : call.width;
   const Real hi = static_cast<Real>(call.scale.hi), lo = static_cast<Real>(call.scale.lo);
   for (int64_t r = 0; r < rows; ++r) {
     Row<V, T, kind> row{in + r * width, out + r * width, pre, post, hi, lo};
     if constexpr (sizeof(T) == sizeof(Real)) {
-      hadamard_row<V>(reinterpret_cast<Real*>(row.out), row, width, call.block);
-    } else if (call.block <= kRegisterBlock<V>) {
-      hadamard_row<V>(static_cast<Real*>(nullptr), row, width, call.block);
+      hadamard_stream<V>(reinterpret_cast<Real*>(row.out), row, width, call.block);
     } else {
-      for (int64_t i = 0; i < width; i += call.block) {
-        Row<V, T, kind> block{row.in + i, row.out + i, pre ? pre + i : pre, post ? post + i : post, hi, lo};
-        hadamard_row<V>(static_cast<Real*>(call.work), block, call.block, call.block);
+      const int64_t chunk = sylvester::hadamard_transform::work_size(call.block);
+      for (int64_t i = 0; i < width; i += chunk) {
+        Row<V, T, kind> part{row.in + i, row.out + i, pre ? pre + i : pre, post ? post + i : post, hi, lo};
+        hadamard_stream<V>(static_cast<Real*>(call.work), part, i + chunk < width ? chunk : width - i, call.block);
       }
     }
   }
@@ -82,6 +87,7 @@ void run_rows(const Call& call) {
 template <class V, class T>
 void run_typed(const Call& call) {
   if (call.pre == nullptr && call.post == nullptr) {
+    if constexpr (!kVectorUnits<V>) return run_rows<V, T, Epilogue::vectors>(call);  // one kind: small before fast
     return call.scale.lo == 0 ? run_rows<V, T, Epilogue::one_term>(call) : run_rows<V, T, Epilogue::two_terms>(call);
   }
   if (call.scale.lo != 0) return run_rows<V, T, Epilogue::vectors>(call);

@@ -74,6 +74,38 @@ def libpath() -> None:
         typer.echo(_library.path())
 
 
+@app.command()
+def check(operator: Operator = None) -> None:
+    """Check operators against their float64 references, at every CPU level of this machine."""
+    with mistakes():
+        from .benchmarks import runner
+
+        results = runner.check(operator)
+    console.print(runner.check_table(results))
+    raise typer.Exit(0 if all(result.passed for result in results) else 1)
+
+
+@app.command()
+def bench(
+    operator: Operator = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Small cases, few samples: a minute.")] = False,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    out: Annotated[Path, typer.Option(help="Directory for results.jsonl and results.png.")] = Path("runs/bench"),
+) -> None:
+    """Time operators against their floor, dense products and the eager loop. Refuses one whose checks fail."""
+    with mistakes():
+        from .benchmarks import runner
+        from .benchmarks.checks import selected
+
+        selected(operator)
+    try:
+        runner.bench(operator, quick=quick, threads=threads, out=out, show=console.print)
+    except runner.Red as red:
+        errors.print(f"error: {red}", style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+    console.print(f"written to {out}", highlight=False)
+
+
 @train_app.callback()
 def train_command() -> None:
     """Train a model on a task and save it."""

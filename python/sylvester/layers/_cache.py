@@ -8,19 +8,20 @@ all four as they are: call ``eval()`` or ``train()`` afterwards, as one does bet
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 Self = TypeVar("Self", bound="CachingModule")
+Value = TypeVar("Value", Tensor, tuple[Tensor, Tensor])
 
 
 class DerivedTensors:
-    """Name -> (key, source, value). Copies and pickles of it are empty."""
+    """Name -> (key, sources, value). Copies and pickles of it are empty."""
 
     def __init__(self) -> None:
-        self._entries: dict[str, tuple[tuple[Any, ...], Tensor, Tensor]] = {}
+        self._entries: dict[str, tuple[list[Any], list[Tensor], Any]] = {}
 
     def __reduce__(self) -> tuple[type[DerivedTensors], tuple[()]]:
         return DerivedTensors, ()
@@ -28,21 +29,23 @@ class DerivedTensors:
     def clear(self) -> None:
         self._entries.clear()
 
-    def get(self, name: str, source: Tensor, derive: Callable[[], Tensor]) -> Tensor:
-        """``derive()``, or what it returned for this very ``source``."""
+    def get(self, name: str, derive: Callable[..., Value], *sources: Tensor) -> Value:
+        """``derive(*sources)``, a tensor or a tuple of them; or what it returned for these very sources."""
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return derive()
+            return derive(*sources)
+        key: list[Any] = []
         try:
-            key = (source.data_ptr(), source._version, source.dtype, source.device)
+            for source in sources:
+                key += (source.data_ptr(), source._version, source.dtype, source.device)
         except RuntimeError:  # a tensor without address or version (fake, batched, inference) is not recognisable
-            return derive()
+            return derive(*sources)
         entry = self._entries.get(name)
         if entry is not None and entry[0] == key:
-            return entry[2]
-        value = derive()
-        if type(value) is Tensor:
-            # The source is kept as well: while it lives, no other tensor can get its address.
-            self._entries[name] = (key, source.detach(), value)
+            return cast(Value, entry[2])
+        value = derive(*sources)
+        if all(type(part) in (Tensor, nn.Parameter) for part in (value if isinstance(value, tuple) else (value,))):
+            # The sources are kept as well: while they live, no other tensor can get their addresses.
+            self._entries[name] = (key, [source.detach() for source in sources], value)
         return value
 
 
@@ -52,6 +55,11 @@ class CachingModule(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self._derived = DerivedTensors()
+
+    def _source(self, name: str) -> Tensor:
+        """The parameter, past nn.Module's slow lookup; a parametrised one comes from its property."""
+        parameter = self._parameters.get(name)
+        return getattr(self, name) if parameter is None else parameter
 
     def _apply(self: Self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         self._derived.clear()

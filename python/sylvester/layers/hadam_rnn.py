@@ -84,36 +84,40 @@ class HadamRNN(CachingModule):
         with torch.no_grad():
             eye = torch.eye(self.hidden_size, dtype=self.sign_latent.dtype, device=self.sign_latent.device)
             transform = hadamard_transform(eye, block_size=self.block_size)
-            return sign_ste(self.sign_latent).unsqueeze(1) * transform
+            return self.signs().unsqueeze(1) * transform
 
     def signs(self) -> Tensor:
-        """The signs (D) of the recurrence, +1 or -1."""
-        return self._derived.get("sign", self.sign_latent, lambda: sign_ste(self.sign_latent, self.sign_clip))
+        """The signs (D) of the recurrence, +1 or -1; the gradient passes to ``sign_latent``."""
+        return sign_ste(self.sign_latent, self.sign_clip)
 
     def quantized_weight_ih(self) -> Tensor:
-        """The input matrix U_q (D,I) of the recurrence."""
-        bits = self.input_bits
-        if bits is None:
-            return self.weight_ih
-        return self._derived.get("weight_ih", self.weight_ih, lambda: fake_quantize(self.weight_ih, bits))
+        """The input matrix U_q (D,I) of the recurrence; the gradient passes to ``weight_ih``."""
+        return self._quantized(self.weight_ih)
+
+    def _quantized(self, weight_ih: Tensor) -> Tensor:
+        return weight_ih if self.input_bits is None else fake_quantize(weight_ih, self.input_bits)
+
+    def _for_vectors(self, weight_ih: Tensor, sign_latent: Tensor) -> tuple[Tensor, Tensor]:
+        return self._quantized(weight_ih), sign_ste(sign_latent, self.sign_clip)
+
+    def _for_tokens(self, weight_ih: Tensor, sign_latent: Tensor) -> tuple[Tensor, Tensor]:
+        return self._quantized(weight_ih).t().contiguous(), sign_ste(sign_latent, self.sign_clip)
 
     def forward(self, x: Tensor, h0: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        tokens = x.dtype in TOKENS
-        unbatched = self._check_input(x, h0, tokens)
-        if tokens:
-            weight = self._derived.get("table", self.weight_ih, lambda: self.quantized_weight_ih().t().contiguous())
-        else:
-            weight = self.quantized_weight_ih()
-            if weight.dtype != x.dtype:
-                weight = weight.to(x.dtype)
+        weight_ih, tokens = self._source("weight_ih"), x.dtype in TOKENS
+        unbatched = self._check_input(x, h0, tokens, weight_ih.dtype)
+        kind, derive = ("tokens", self._for_tokens) if tokens else ("vectors", self._for_vectors)
+        weight, sign = self._derived.get(kind, derive, weight_ih, self._source("sign_latent"))
+        if not tokens and x.dtype != weight.dtype:  # under autocast
+            weight = weight.to(x.dtype)
         if unbatched:
             x = x.unsqueeze(0 if self.batch_first else 1)
         elif h0 is not None:
             h0 = h0.squeeze(0)
         output, last = hadamard_scan(
             x,
-            self.signs(),
-            self.bias,
+            sign,
+            self._source("bias"),
             h0,
             weight=weight,
             block_size=self.block_size,
@@ -122,17 +126,15 @@ class HadamRNN(CachingModule):
         )
         if unbatched:
             return output.squeeze(0 if self.batch_first or self.last_only else 1), last
-        return output, last.unsqueeze(0)
+        return output, last[None]
 
-    def _check_input(self, x: Tensor, h0: Tensor | None, tokens: bool) -> bool:
+    def _check_input(self, x: Tensor, h0: Tensor | None, tokens: bool, dtype: torch.dtype) -> bool:
         """Raise unless x and h0 fit the layer; returns whether x comes without a batch."""
-        if not tokens and x.dtype != self.weight_ih.dtype:
+        if not tokens and x.dtype != dtype:
             if not x.is_floating_point():
                 raise TypeError(f"x must be floating point or integer tokens, got {x.dtype}")
             if not torch.is_autocast_enabled(x.device.type):
-                raise TypeError(
-                    f"x must have the dtype of the layer's parameters, {self.weight_ih.dtype}, got {x.dtype}"
-                )
+                raise TypeError(f"x must have the dtype of the layer's parameters, {dtype}, got {x.dtype}")
         dimensions = x.dim() + tokens
         if dimensions not in (2, 3):
             layout = "(B,T" if self.batch_first else "(T,B"

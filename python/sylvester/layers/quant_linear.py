@@ -50,10 +50,10 @@ class QuantLinear(CachingModule):
 
     def quantized_weight(self) -> Tensor:
         """The weight that the layer multiplies with."""
-        bits = self.bits
-        if bits is None:
-            return self.weight
-        return self._derived.get("weight", self.weight, lambda: fake_quantize(self.weight, bits))
+        return self._derived.get("weight", self._quantized, self._source("weight"))
+
+    def _quantized(self, weight: Tensor) -> Tensor:
+        return weight if self.bits is None else fake_quantize(weight, self.bits)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.quantized_weight(), self.bias)

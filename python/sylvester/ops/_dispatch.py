@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any, NoReturn
 
 import torch
-from torch import Tensor
+from torch import Tensor, is_grad_enabled, is_inference_mode_enabled
 from torch._C import _any_requires_grad, _AutoDispatchBelowAutograd, _functorch
 from torch.autograd import forward_ad
 from torch.compiler import is_compiling
@@ -27,22 +28,55 @@ LARGEST_BLOCK_CUDA = 1 << 15
 _INTEGERS: Any = (int, torch.SymInt)
 
 
+_eager_derivatives: dict[Any, Callable[..., Any]] = {}
+
+
 def call(op: Any, *arguments: Any) -> Any:
     """Run a raw operator from a public function.
 
-    Where no gradient is needed the Python autograd layer of ``register_autograd`` is skipped, a third of a small call;
-    inference_mode skips it by itself, and tracing must see the whole operator.
+    Eager calls step over the Python layer of ``register_autograd``, which costs more than a small operator: below it
+    where no gradient is needed (inference_mode gets there by itself), else through the Function of ``derive_eager``.
     """
     if forward_ad._current_level >= 0:
         refuse_forward_mode(op)
-    if torch.is_inference_mode_enabled() or is_compiling():
+    if is_compiling():
         return op(*arguments)
-    if torch.is_grad_enabled() and _any_requires_grad(*arguments):
+    kernel = op._op  # what calling op does, without its Python frame
+    if is_inference_mode_enabled():
+        return kernel(*arguments)
+    if is_grad_enabled() and _any_requires_grad(*arguments):
         if _functorch.peek_interpreter_stack() is not None:
             raise NotImplementedError(f"{op} has no torch.func derivative; use torch.autograd.grad or backward()")
-        return op(*arguments)
+        return _eager_derivatives[op](*arguments)
     with _AutoDispatchBelowAutograd():
-        return op(*arguments)
+        return kernel(*arguments)
+
+
+def derive_eager(op: Any, backward: Callable[..., Any], setup_context: Callable[..., Any]) -> None:
+    """Let ``call`` use the formulas given to ``register_autograd``, at a third of the cost."""
+
+    class Derivative(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, *arguments: Any) -> Any:
+            with _AutoDispatchBelowAutograd():
+                output = op(*arguments)
+            setup_context(ctx, arguments, output)
+            return output
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: Any) -> Any:
+            return backward(ctx, *gradients)
+
+    _eager_derivatives[op] = Derivative.apply
+
+
+def no_gradient(op: Any, reason: str) -> None:
+    """Give an operator a derivative that raises; with none at all its gradient would be zero, silently."""
+
+    def refuse(ctx: Any, *gradients: Any) -> NoReturn:
+        raise NotImplementedError(f"{op}: {reason}")
+
+    torch.library.register_autograd(op.name(), refuse)
 
 
 def refuse_forward_mode(op: Any) -> NoReturn:
@@ -65,25 +99,33 @@ def call_in_place(
     """
     if forward_ad._current_level >= 0:
         refuse_forward_mode(op)
-    if torch.is_grad_enabled() and _any_requires_grad(target, *arguments):
+    tracing = is_compiling()
+    if is_grad_enabled() and (_traced_requires_grad if tracing else _any_requires_grad)(*arguments):
         raise RuntimeError(
             f"writing into {name} is not differentiable, but {name} or another argument requires grad; "
             "use the form that returns a new tensor, or torch.no_grad()"
         )
-    if not is_compiling():  # a traced graph has no addresses, and turns mutation into copies
-        if not target.is_contiguous() and _overlaps_itself(target):
-            raise ValueError(
-                f"{name} must not overlap itself, got shape {tuple(target.shape)} with strides {target.stride()}: "
-                "several elements share one place in memory; clone() it first"
-            )
-        if replaced is not None and not _same_memory(target, replaced):
-            sources = {"x": replaced, **sources}
-        for other, source in sources.items():
-            if source is not None and _share_memory(target, source):
-                raise ValueError(f"{name} must not share memory with {other}; clone() one of them first")
-        if not target.is_inference():
-            torch.autograd.graph.increment_version(target)
-    op(*arguments)
+    if tracing:  # a traced graph has no addresses, and turns mutation into copies
+        op(*arguments)
+        return
+    if not target.is_contiguous() and _overlaps_itself(target):
+        raise ValueError(
+            f"{name} must not overlap itself, got shape {tuple(target.shape)} with strides {target.stride()}: "
+            "several elements share one place in memory; clone() it first"
+        )
+    if replaced is not None and not _same_memory(target, replaced):
+        sources = {"x": replaced, **sources}
+    for other, source in sources.items():
+        if source is not None and _share_memory(target, source):
+            raise ValueError(f"{name} must not share memory with {other}; clone() one of them first")
+    if not target.is_inference():
+        torch.autograd.graph.increment_version(target)
+    op._op(*arguments)
+
+
+def _traced_requires_grad(*arguments: Any) -> bool:
+    """torch's own ``_any_requires_grad`` for Dynamo, which cannot trace that one."""
+    return any(isinstance(argument, Tensor) and argument.requires_grad for argument in arguments)
 
 
 def launch(operator: str, name: str, *arguments: Any) -> Any:
@@ -92,15 +134,6 @@ def launch(operator: str, name: str, *arguments: Any) -> Any:
     tensor = next(argument for argument in arguments if isinstance(argument, Tensor))
     with torch.cuda.device_of(tensor):  # Triton launches on the current device
         return launcher(*arguments)
-
-
-def no_gradient(name: str, reason: str) -> None:
-    """Give an operator a formula that raises; with none at all its gradient would be zero, silently."""
-
-    def refuse(ctx: Any, *gradients: Any) -> NoReturn:
-        raise NotImplementedError(f"{name}: {reason}")
-
-    torch.library.register_autograd(name, refuse)
 
 
 def describe(value: Any) -> str:

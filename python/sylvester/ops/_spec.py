@@ -32,7 +32,7 @@ class Make:
 
     def normal(self, *shape: int, dtype: torch.dtype | None = None) -> torch.Tensor:
         """Standard normal values, drawn in float64 and rounded once, so every dtype sees one sample."""
-        drawn = torch.randn(*shape, generator=self.generator, dtype=torch.float64)
+        drawn = torch.randn(shape, generator=self.generator, dtype=torch.float64)
         return drawn.to(self.device, dtype or self.dtype)
 
     def signs(self, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:

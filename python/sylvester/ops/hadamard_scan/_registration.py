@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._dispatch import WIDE, launch, no_gradient, require_device
+from .._dispatch import WIDE, derive_eager, launch, no_gradient, require_device
 from ._check import CHECKPOINT_EVERY, check
 
 _backward_scan = torch.ops.sylvester.hadamard_scan_backward.default
@@ -30,10 +30,8 @@ def _check_backward(*arguments: Any) -> None:
     check(drive, weight, sign, bias, last, block_size, 0 if batch_first else 1)
     io = (drive if weight is None else weight).dtype
     every_step = (*drive.shape[:2], sign.shape[0])
-    # Checkpoints may be left out. The type is asked first so that a symbolic count is not compared with 0: that would
-    # compile one graph for T <= 64 and another above.
-    left_out = type(checkpoints.shape[0]) is int and checkpoints.shape[0] == 0
-    kept = 0 if left_out else _checkpoint_count(drive.shape[1 if batch_first else 0])
+    # Without need_sign, and with states, nobody reads checkpoints: they may be left out.
+    kept = 0 if checkpoints.shape[0] == 0 else _checkpoint_count(drive.shape[1 if batch_first else 0])
     expected = (
         ("grad_states", grad_states, every_step, io),
         ("grad_last", grad_last, tuple(last.shape), last.dtype),
@@ -73,10 +71,11 @@ def _fake_step(*arguments: Any) -> Tensor:
 def _fake_backward(*arguments: Any) -> tuple[Tensor, ...]:
     _check_backward(*arguments)
     _, _, drive, weight, sign, bias, _, last, *_, need_drive, need_weight, need_sign = arguments
-    shift = sign if bias is None else bias
+    shift, io = sign if bias is None else bias, (drive if weight is None else weight).dtype
+    tokens = not drive.is_floating_point()
     return (
-        drive.new_empty(drive.shape if need_drive else (0,)),
-        (drive if weight is None else weight).new_empty(weight.shape if need_weight else (0,)),
+        drive.new_empty(drive.shape if need_drive and not tokens else (0,), dtype=io),
+        drive.new_empty((0,) if weight is None or not need_weight else weight.shape, dtype=io),
         sign.new_empty(sign.shape if need_sign else (0,)),
         shift.new_empty(shift.shape),
         last.new_empty(last.shape),
@@ -150,4 +149,6 @@ def _derivative_step(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 torch.library.register_autograd("sylvester::hadamard_scan", _derivative_scan, setup_context=_setup_scan)
 torch.library.register_autograd("sylvester::hadamard_step", _derivative_step, setup_context=_setup_step)
-no_gradient("sylvester::hadamard_scan_backward", "second derivatives are not implemented")
+derive_eager(torch.ops.sylvester.hadamard_scan.default, _derivative_scan, _setup_scan)
+derive_eager(torch.ops.sylvester.hadamard_step.default, _derivative_step, _setup_step)
+no_gradient(_backward_scan, "second derivatives are not implemented")

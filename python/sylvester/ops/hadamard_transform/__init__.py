@@ -21,7 +21,7 @@ Cost: x read once, y written once; log2(block_size) additions an element.
 Determinism: the same bits for any thread count, level, batch and stride. Butterflies run in ascending stride, so the
 error is that of log2(block_size) roundings and at most three for scale, pre and post.
 Gradient: S is symmetric, so dx is the same operator with pre and post swapped; differentiable any number of times.
-dpre and dpost sum over rows with torch.sum.
+dpre and dpost add the rows in pairs.
 Source: fast Walsh-Hadamard transform; block form and scale as in arXiv 2502.00047.
 
 Read on: _operator.py (reference, check, public functions, fakes, GPU, autograd), _cases.py.

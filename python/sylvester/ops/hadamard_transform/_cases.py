@@ -88,7 +88,9 @@ MISUSES = (
     _misuse("x is integer", r"x must be .* got a int64 tensor", TypeError, x=lambda m: m.integers(9, 2, 24)),
     _misuse("x is bool", r"x must be .* got a bool tensor", TypeError, x=lambda m: m.normal(2, 24) > 0),
     _misuse("x is complex", r"x must be .* got a complex64", TypeError, x=lambda m: m.normal(2, 24) * 1j),
-    _misuse("x is sparse", r"x must be a dense .* sparse_coo", TypeError, x=lambda m: m.normal(2, 24).to_sparse()),
+    _misuse(
+        "x is sparse", r"x must be a dense .* torch.sparse_coo", TypeError, x=lambda m: m.normal(2, 24).to_sparse()
+    ),
     _misuse("x has no axis", r"x must have at least one dimension.*\(\)", x=lambda m: m.normal()),
     _misuse("scale is nan", r"scale must be finite .* got nan", scale=float("nan")),
     _misuse("scale is infinite", r"scale must be finite .* got inf", scale=float("inf")),

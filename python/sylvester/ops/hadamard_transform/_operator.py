@@ -7,7 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._dispatch import WIDE, call, call_in_place, describe, launch, require_block, require_floats, require_vector
+from .._dispatch import (
+    LARGEST_BLOCK_CUDA,
+    WIDE,
+    call,
+    call_in_place,
+    derive_eager,
+    describe,
+    launch,
+    require_block,
+    require_floats,
+    require_vector,
+)
 
 _forward = torch.ops.sylvester.hadamard_transform.default
 _in_place = torch.ops.sylvester.hadamard_transform_.default
@@ -55,7 +66,8 @@ def check(
         raise ValueError(f"x must have at least one dimension, got {describe(x)}")
     width = x.shape[-1]
     block = width if block_size is None else block_size
-    require_block(block, width, x)
+    if type(block) is not int or block < 1 or block & (block - 1) or width % block or block > LARGEST_BLOCK_CUDA:
+        require_block(block, width, x)  # only its words, and the limit that depends on the device
     if scale is not None:
         if not isinstance(scale, (int, float)):
             raise TypeError(f"scale must be a float or None, got {describe(scale)} (a learned scale goes into post)")
@@ -87,11 +99,11 @@ def hadamard_transform(
     tensor([ 3., -1.])
     """
     block = check(x, block_size, scale, pre, post, out)
-    pre, post = widened(pre, x), widened(post, x)
+    if pre is not None or post is not None:
+        pre, post = widened(pre, x), widened(post, x)
     if out is None:
         return call(_forward, x, block, scale, pre, post)
-    arguments = (x, block, scale, pre, post, out)
-    call_in_place(_out, arguments, "out", out, {"pre": pre, "post": post}, replaced=x)
+    call_in_place(_out, (x, block, scale, pre, post, out), "out", out, {"pre": pre, "post": post}, replaced=x)
     return out
 
 
@@ -147,25 +159,43 @@ for _name, _launcher in LAUNCHERS.items():
     torch.library.impl(f"sylvester::{_name}", "CUDA")(_launcher)
 
 
+_NO_VECTORS: Any = (None, None, None)
+
+
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, ctx.block_size, ctx.scale, pre, post = inputs
-    learned_diagonal = ctx.needs_input_grad[3] or ctx.needs_input_grad[4]
-    ctx.save_for_backward(x if learned_diagonal else None, pre, post)
+    ctx.has_vectors = pre is not None or post is not None
+    if ctx.has_vectors:
+        learned = ctx.needs_input_grad[3] or ctx.needs_input_grad[4]
+        ctx.save_for_backward(x if learned else None, pre, post)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    x, pre, post = ctx.saved_tensors
+    x, pre, post = ctx.saved_tensors if ctx.has_vectors else _NO_VECTORS
     grad_x = grad_pre = grad_post = None
     # Called as operators, not as kernels: each gradient is differentiable again.
     if ctx.needs_input_grad[0]:
         grad_x = _forward(grad, ctx.block_size, ctx.scale, post, pre)
     if ctx.needs_input_grad[3]:
         back = _forward(grad.to(pre.dtype), ctx.block_size, ctx.scale, post, None)
-        grad_pre = (x * back).sum_to_size(pre.shape)
+        grad_pre = _sum_rows(x * back)
     if ctx.needs_input_grad[4]:
         ahead = _forward(x.to(post.dtype), ctx.block_size, ctx.scale, pre, None)
-        grad_post = (grad * ahead).sum_to_size(post.shape)
+        grad_post = _sum_rows(grad * ahead)
     return grad_x, None, None, grad_pre, grad_post
 
 
+def _sum_rows(values: Tensor) -> Tensor:
+    """Sum over all axes but the last, in pairs: unlike torch.sum, the same bits for any stride and thread count."""
+    rows = values.flatten(0, -2) if values.dim() > 1 else values[None]
+    if type(rows.shape[0]) is not int or rows.shape[0] == 0:  # a symbolic count has no number of pairs
+        return rows.sum(0)
+    while rows.shape[0] > 1:
+        head, tail = rows.tensor_split(2)  # head may be one row longer
+        pairs = head[: tail.shape[0]] + tail
+        rows = pairs if head.shape == tail.shape else torch.cat((pairs, head[-1:]))
+    return rows[0]
+
+
 torch.library.register_autograd("sylvester::hadamard_transform", _backward, setup_context=_setup_context)
+derive_eager(_forward, _backward, _setup_context)

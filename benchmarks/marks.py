@@ -1,0 +1,80 @@
+"""Marks: the figures an operator must keep, each a ratio to a floor or a rival measured in the same run.
+
+A module ``marks_<operator>.py`` holds an operator's marks; it is found by that name.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sylvester import _library
+from sylvester.ops._spec import OPERATORS, Arguments
+from sylvester.timing import measure
+
+from .report import Row
+
+
+@dataclass(frozen=True)
+class Mark:
+    """``measure`` returns the figure; ``quick`` marks take about a second."""
+
+    operator: str
+    name: str
+    limit: float
+    measure: Callable[[], float]
+    unit: str = ""
+    at_most: bool = True
+    quick: bool = False
+    level: str | None = None
+    """The mark is stated for this CPU level; where the CPU lacks it, ``available`` is False."""
+
+    @property
+    def available(self) -> bool:
+        return self.level is None or self.level in _library.levels()
+
+    def row(self) -> Row:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with _library.forced_isa(self.level or _library.isa()):
+                value = self.measure()
+                level = _library.isa()
+        finally:
+            torch.set_num_threads(before)
+        return Row(self.operator, self.name, "", value, self.unit, level=level, limit=self.limit, at_most=self.at_most)
+
+
+def arguments_of(operator: str, label: str, dtype: torch.dtype = torch.float32) -> Arguments:
+    """The inputs of a benchmark case, by its label."""
+    (case,) = (case for case in OPERATORS[operator].cases if case.label == label)
+    return case.build(dtype)
+
+
+def ratio(over: Callable[[], Any], under: Callable[[], Any], **options: Any) -> float:
+    """Time of one call over the time of another, in turns: the median of the ratios of the rounds."""
+    found = measure({"over": over, "under": under}, **{"samples": 11, **options})
+    pairs = zip(found["over"].samples, found["under"].samples, strict=False)
+    return statistics.median(a / b for a, b in pairs)
+
+
+def slope(call: Callable[[Any], Any], inputs: Mapping[int, Any], **options: Any) -> float:
+    """Seconds a row without the fixed cost of a call: two row counts, in turns."""
+    (few, small), (many, large) = sorted(inputs.items())
+    found = measure({"few": lambda: call(small), "many": lambda: call(large)}, **{"samples": 11, **options})
+    pairs = zip(found["few"].samples, found["many"].samples, strict=False)
+    return statistics.median((b - a) / (many - few) for a, b in pairs)
+
+
+def found(operator: str) -> list[Mark]:
+    """The marks of an operator that this CPU can keep."""
+    module = f"marks_{operator}"
+    if not (Path(__file__).parent / f"{module}.py").exists():
+        return []
+    return [mark for mark in import_module(f"{__package__}.{module}").MARKS if mark.available]

@@ -1,0 +1,118 @@
+"""Marks of hadamard_transform: against peak additions in cache, against the in-place floor from memory, and a call."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sylvester import _library
+from sylvester.ops.hadamard_transform import hadamard_transform, hadamard_transform_
+from sylvester.timing import measure
+
+from .baselines import adds_per_second
+from .marks import Mark, ratio, slope
+
+NAME = "hadamard_transform"
+IN_L2 = 1 << 17, 3 << 17
+"""Bytes of the small and the large input in cache: 128 and 384 KiB."""
+IN_DRAM = 1 << 28
+
+
+def _in_cache(block: int, dtype: torch.dtype = torch.float32, factor: int = 1) -> dict[int, Tensor]:
+    """Row count -> random rows; the orthonormal transform keeps their size however often it is applied."""
+    row_counts = [size * factor // (block * dtype.itemsize) for size in IN_L2]
+    return {rows: torch.randn(rows, block).to(dtype) for rows in row_counts}
+
+
+def _seconds_a_row(block: int, dtype: torch.dtype = torch.float32, factor: int = 1) -> float:
+    with torch.inference_mode():
+        return slope(hadamard_transform_, _in_cache(block, dtype, factor))
+
+
+def _of_peak(block: int) -> float:
+    """Time a row over block·log2(block) additions at the peak rate; the two are measured in turns."""
+    inputs, peaks = _in_cache(block), []
+    (few, small), (many, large) = sorted(inputs.items())
+    with torch.inference_mode():
+        found = measure(
+            {
+                "few": lambda: hadamard_transform_(small),
+                "many": lambda: hadamard_transform_(large),
+                "peak": lambda: peaks.append(adds_per_second()),
+            },
+            samples=15,
+        )
+    pairs = zip(found["few"].samples, found["many"].samples, strict=False)
+    row = statistics.median((b - a) / (many - few) for a, b in pairs)
+    return row * statistics.median(peaks) / (block * (block.bit_length() - 1))
+
+
+def _memory(block: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Rows that no cache holds, as many for every dtype, on huge pages."""
+    x = torch.ops.sylvester._fresh_copy(torch.empty(IN_DRAM // (block * 4), block, dtype=dtype))
+    return x.normal_()
+
+
+def _of_memory(block: int) -> float:
+    x = _memory(block)
+    with torch.inference_mode():
+        return ratio(partial(hadamard_transform_, x), partial(torch.ops.sylvester._touch_, x), samples=7)
+
+
+def _two_threads(block: int) -> float:
+    """Rows a second on two threads over rows a second on one."""
+    one = _seconds_a_row(block)
+    torch.set_num_threads(2)
+    two = _seconds_a_row(block, factor=2)
+    torch.set_num_threads(1)
+    return statistics.mean((one, _seconds_a_row(block))) / two
+
+
+def _16_bit_in_cache(block: int) -> float:
+    """bf16 elements a second over float32 elements a second."""
+    return _seconds_a_row(block) / _seconds_a_row(block, torch.bfloat16)
+
+
+def _16_bit_from_memory(block: int) -> float:
+    wide, narrow = _memory(block), _memory(block, torch.bfloat16)
+    with torch.inference_mode():
+        return ratio(partial(hadamard_transform_, wide), partial(hadamard_transform_, narrow), samples=7)
+
+
+def _call(mode: Any, needs_grad: bool = False) -> float:
+    """Microseconds of the public function on a 1 x 64 input."""
+    x = torch.randn(1, 64, requires_grad=needs_grad)
+    with mode:
+        found = measure({"call": lambda: hadamard_transform(x)}, samples=15)
+    return found["call"].median * 1e6
+
+
+def _marks() -> Iterator[Mark]:
+    fastest = _library.levels()[-1]
+    for level, limit in (("avx512", 1.05), ("avx2", 1.2)):
+        for block in (256, 1024, 4096):
+            name = f"a row of {block} in L2 over its additions at peak, {level}"
+            quick = level == fastest.removesuffix("vnni")
+            yield Mark(NAME, name, limit, partial(_of_peak, block), quick=quick, level=level)
+    for block, limit in ((256, 1.3), (1024, 1.3), (1 << 20, 2.0)):
+        yield Mark(NAME, f"rows of {block} from DRAM over the in-place floor", limit, partial(_of_memory, block))
+    at_least = partial(Mark, NAME, at_most=False)
+    for block in (256, 1024):
+        yield at_least(f"two threads over one, rows of {block} in cache", 1.9, partial(_two_threads, block))
+        yield at_least(f"bf16 over float32 elements, {block} in cache", 1.0, partial(_16_bit_in_cache, block))
+        yield at_least(f"bf16 over float32 elements, {block} in DRAM", 1.7, partial(_16_bit_from_memory, block))
+    modes = (
+        ("in inference_mode", torch.inference_mode(), False, 3.0),
+        ("without gradient", torch.enable_grad(), False, 6.0),
+        ("with gradient", torch.enable_grad(), True, 16.0),
+    )
+    for name, mode, needs_grad, limit in modes:
+        yield Mark(NAME, f"a call on 1 x 64 {name}", limit, partial(_call, mode, needs_grad), "µs", quick=True)
+
+
+MARKS = tuple(_marks())

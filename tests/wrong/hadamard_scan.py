@@ -1,0 +1,134 @@
+"""Scans with one mistake each, and the promise of the battery that must see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sylvester.ops.hadamard_scan import hadamard_scan
+from sylvester.ops.hadamard_transform import hadamard_transform
+from wrong import Wrong
+
+Pair = tuple[Tensor, Tensor]
+
+
+def _loop(step: Callable[[Tensor, Tensor, int | None], Tensor]) -> Callable[..., Pair]:
+    """The recurrence with ``step(h, sign, block_size)`` as its product with W."""
+
+    def scan(
+        drive: Tensor,
+        sign: Tensor,
+        bias: Tensor | None = None,
+        h0: Tensor | None = None,
+        *,
+        weight: Tensor | None = None,
+        block_size: int | None = None,
+        last_only: bool = False,
+        reverse: bool = False,
+        batch_first: bool = False,
+    ) -> Pair:
+        io = (drive if weight is None else weight).dtype
+        z = drive if weight is None else drive @ weight.mT if drive.is_floating_point() else weight[drive]
+        z = (z if bias is None else z + bias).float().transpose(0, 1) if batch_first else z.float()
+        h = z.new_zeros(z.shape[1:]) if h0 is None else h0
+        states = []
+        for z_t in z.flip(0) if reverse else z:
+            h = step(h, sign.float(), block_size) + z_t
+            states.append(h)
+        if last_only or not states:
+            return h.to(io) if last_only else z.to(io), h
+        output = torch.stack(states[::-1] if reverse else states).to(io)
+        return output.transpose(0, 1) if batch_first else output, h
+
+    return scan
+
+
+def _flip_first(h: Tensor, sign: Tensor, block_size: int | None) -> Tensor:
+    return hadamard_transform(h, block_size=block_size, pre=sign)
+
+
+def _scale_of_the_slides(h: Tensor, sign: Tensor, block_size: int | None) -> Tensor:
+    block = h.shape[-1] if block_size is None else block_size
+    return hadamard_transform(h, block_size=block, post=sign, scale=1 / block)
+
+
+def _state_in_16_bits(h: Tensor, sign: Tensor, block_size: int | None) -> Tensor:
+    return hadamard_transform(h.bfloat16(), block_size=block_size, post=sign).float()
+
+
+def _always_forwards(drive: Tensor, sign: Tensor, *rest: Any, reverse: bool = False, **options: Any) -> Pair:
+    return hadamard_scan(drive, sign, *rest, **options)
+
+
+def _last_from_output(drive: Tensor, sign: Tensor, **options: Any) -> Pair:
+    output, last = hadamard_scan(drive, sign, **options)
+    return output, last.to(output.dtype).to(last.dtype)
+
+
+def _no_gradient_of_sign(drive: Tensor, sign: Tensor, **options: Any) -> Pair:
+    return hadamard_scan(drive, sign.detach(), **options)
+
+
+def _halves(drive: Tensor, sign: Tensor, h0: Tensor | None, carry: Callable[[Tensor], Tensor], **options: Any) -> Pair:
+    """Two scans over the two halves of time, joined by the state that ``carry`` passes on."""
+    time = 1 if options.get("batch_first") else 0
+    cut = drive.shape[time] // 2
+    first, second = drive.narrow(time, 0, cut), drive.narrow(time, cut, drive.shape[time] - cut)
+    if options.get("reverse"):
+        first, second = second, first
+    before, middle = hadamard_scan(first, sign, h0=h0, **options)
+    after, last = hadamard_scan(second, sign, h0=carry(middle), **options)
+    if options.get("last_only"):
+        return after, last
+    return torch.cat([after, before] if options.get("reverse") else [before, after], time), last
+
+
+def _truncated_backward(drive: Tensor, sign: Tensor, *, h0: Tensor | None = None, **options: Any) -> Pair:
+    return _halves(drive, sign, h0, Tensor.detach, **options)
+
+
+def _state_unwritten_without_steps(drive: Tensor, sign: Tensor, **options: Any) -> Pair:
+    output, last = hadamard_scan(drive, sign, **options)
+    steps = drive.shape[1 if options.get("batch_first") else 0]
+    return (output, last) if steps else (output, torch.empty_like(last))
+
+
+def _h0_as_scratch(drive: Tensor, sign: Tensor, *, h0: Tensor | None = None, **options: Any) -> Pair:
+    output, last = hadamard_scan(drive, sign, h0=h0, **options)
+    if h0 is not None:
+        with torch.no_grad():
+            h0.copy_(last)
+    return output, last
+
+
+def _gemm_over_the_batch(drive: Tensor, sign: Tensor, *, weight: Tensor | None = None, **options: Any) -> Pair:
+    """Sums a fused input in an order that depends on the number of rows."""
+    if weight is None or not drive.is_floating_point():
+        return hadamard_scan(drive, sign, weight=weight, **options)
+    rows = drive.shape[0 if options.get("batch_first") else 1]
+    flipped = drive.flip(-1), weight.flip(-1)
+    drive, weight = flipped if rows > 1 else (drive, weight)
+    return hadamard_scan(drive, sign, weight=weight, **options)
+
+
+def _time_cut_by_threads(drive: Tensor, sign: Tensor, *, h0: Tensor | None = None, **options: Any) -> Pair:
+    wobble = 1.0 if torch.get_num_threads() == 1 else 1 + torch.finfo(torch.float32).eps
+    return _halves(drive, sign, h0, lambda state: state * wobble, **options)
+
+
+WRONG = (
+    Wrong("sign flips before the transform", "value", _loop(_flip_first)),
+    Wrong("scale 1/n", "value", _loop(_scale_of_the_slides)),
+    Wrong("state in 16 bits", "value", _loop(_state_in_16_bits)),
+    Wrong("reverse ignored", "value", _always_forwards),
+    Wrong("last rounded to 16 bits", "value", _last_from_output),
+    Wrong("no gradient of sign", "gradient", _no_gradient_of_sign),
+    Wrong("backward stops half way", "gradient", _truncated_backward),
+    Wrong("state unwritten without steps", "poisoned", _state_unwritten_without_steps),
+    Wrong("h0 as scratch", "untouched", _h0_as_scratch),
+    Wrong("sum by number of rows", "row_by_row", _gemm_over_the_batch),
+    Wrong("cut by number of threads", "repeatable", _time_cut_by_threads),
+)
