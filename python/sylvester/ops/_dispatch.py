@@ -136,6 +136,14 @@ def launch(operator: str, name: str, *arguments: Any) -> Any:
         return launcher(*arguments)
 
 
+def explain(check: Callable[..., Any], *arguments: Any) -> None:
+    """Within ``except``: let ``check`` raise instead, which names the argument; return where it finds nothing wrong."""
+    try:
+        check(*arguments)
+    except (TypeError, ValueError) as error:
+        raise error from None
+
+
 def describe(value: Any) -> str:
     """A value as errors show it."""
     if not isinstance(value, Tensor):
@@ -144,11 +152,11 @@ def describe(value: Any) -> str:
     return f"a{layout} {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)} on {value.device}"
 
 
-def require_floats(name: str, value: Any) -> None:
+def require_floats(name: str, value: Any, alternative: str = "") -> None:
     """Raise TypeError unless ``value`` is a dense tensor of an accepted float dtype."""
     if not isinstance(value, Tensor) or value.dtype not in WIDE or value.layout != torch.strided:
         accepted = ", ".join(str(dtype).removeprefix("torch.") for dtype in WIDE)
-        raise TypeError(f"{name} must be a dense tensor of dtype {accepted}, got {describe(value)}")
+        raise TypeError(f"{name} must be a dense tensor of dtype {accepted}{alternative}, got {describe(value)}")
 
 
 def require_vector(name: str, vector: Any, width: int, like: Tensor) -> None:

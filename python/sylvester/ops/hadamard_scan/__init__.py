@@ -10,7 +10,7 @@
     sign     (D,)       s: values -1 and +1 in any float dtype
     bias     (D,)       b: any float dtype; None: zeros
     h0       (B, D)     state before the first step; None: zeros
-    output   (T, B, D)  h_t at its own t; with last_only (B, D), the last state
+    output   (T, B, D)  h_t at its own t; with last_only (B, D), the last state (in float32 and float64 ``last`` itself)
     last     (B, D)     state after the last step that ran (h0 or zeros where T = 0)
 
     batch_first  drive and output are (B, T, ·)

@@ -28,8 +28,8 @@ def check(
     row_axis: where drive has its rows. state: the public name of h0, which is "h" in a step: no time axis then.
     """
     require_floats("sign", sign)
-    if sign.dim() != 1:
-        raise ValueError(f"sign must have shape (D,), got {tuple(sign.shape)}")
+    if sign.dim() != 1 or sign.shape[0] == 0:
+        raise ValueError(f"sign must have shape (D,), D at least 1, got {tuple(sign.shape)}")
     width = sign.shape[0]
     block = width if block_size is None else block_size
     require_block(block, width, sign)
@@ -54,7 +54,7 @@ def _check_drive(drive: Tensor, weight: Tensor | None, width: int, axes: str) ->
     count = len(axes) // 3
     tokens = isinstance(drive, Tensor) and drive.dtype in TOKENS
     if not tokens:
-        require_floats("drive", drive)
+        require_floats("drive", drive, " (or of int32, int64, uint8 tokens)")
     if weight is None:
         if tokens:
             raise TypeError(f"an integer drive holds tokens and needs weight (V, {width}), got {describe(drive)}")

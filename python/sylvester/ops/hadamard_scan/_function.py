@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.compiler import is_compiling
 
-from .._dispatch import WIDE, call
+from .._dispatch import WIDE, call, explain
 from ._check import check
 
 _scan = torch.ops.sylvester.hadamard_scan.default
@@ -51,10 +51,9 @@ def hadamard_scan(
         drive = _as_signed(drive)
         states, last, _ = call(_scan, drive, weight, sign, bias, h0, block, last_only, reverse, batch_first, keep)
         return last.to(io) if last_only else states, last
-    except Exception as error:
-        refusal = error
-    check(drive, weight, sign, bias, h0, block_size, row_axis)
-    raise refusal
+    except Exception:
+        explain(check, drive, weight, sign, bias, h0, block_size, row_axis)
+        raise
 
 
 def hadamard_step(
@@ -72,17 +71,16 @@ def hadamard_step(
     tensor([[-2.]])
     """
     if is_compiling():
-        check(drive, weight, sign, bias, h, block_size, 0, state="h")
+        check(drive, weight, sign, bias, h, block_size, 0, "h")
     try:
         block = sign.shape[0] if block_size is None else block_size
         if h is None:
             io = drive.dtype if weight is None else weight.dtype
             h = drive.new_zeros((drive.shape[0], sign.shape[0]), dtype=WIDE.get(io))
         return call(_step, _as_signed(drive), weight, sign, bias, h, block)
-    except Exception as error:
-        refusal = error
-    check(drive, weight, sign, bias, h, block_size, 0, state="h")
-    raise refusal
+    except Exception:
+        explain(check, drive, weight, sign, bias, h, block_size, 0, "h")
+        raise
 
 
 def _as_signed(drive: Tensor) -> Tensor:

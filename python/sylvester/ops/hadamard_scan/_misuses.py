@@ -77,7 +77,7 @@ MISUSES = (
     _misuse("sign is 0", r"sign .* 0\b", sign=_sign(0.0)),
     _misuse("sign is 2", r"sign .* 2\b", sign=_sign(2.0)),
     _misuse("sign is nan", r"sign .* nan", sign=_sign(float("nan"))),
-    _misuse("sign is a matrix", r"sign must have shape \(D,\), got \(2, 12\)", sign=_ones(2, 12)),
+    _misuse("sign is a matrix", r"sign must have shape \(D,\), .* got \(2, 12\)", sign=_ones(2, 12)),
     _misuse("sign is integer", r"sign must be .* int64", TypeError, sign=_ones(12, dtype=torch.int64)),
     _misuse("sign elsewhere", r"sign must be on .* cpu, got meta", sign=_ones(12, device="meta")),
     _misuse("bias is too short", r"bias must have shape \(12,\).* got \(4,\)", bias=_ones(4)),
