@@ -31,7 +31,7 @@ template <class... Parts>
   throw std::invalid_argument(text.str());
 }
 #define SYLVESTER_CHECK(condition, ...) \
-  if (!(condition)) [[unlikely]]        \
+  if (!(condition)) [[unlikely]] \
   ::sylvester::fail(__VA_ARGS__)
 
 inline Shape sizes(const Tensor& t) {

@@ -170,7 +170,9 @@ SYLVESTER_INLINE __m256i round_bf16x8(__m256 x) {
   return _mm256_blendv_epi8(rounded_u32x8, _mm256_set1_epi32(0x7fc0), nan);
 }
 template <>
-SYLVESTER_INLINE f32x16 load_as(const bfloat16* from) { return {widen_bf16x8(from), widen_bf16x8(from + 8)}; }
+SYLVESTER_INLINE f32x16 load_as(const bfloat16* from) {
+  return {widen_bf16x8(from), widen_bf16x8(from + 8)};
+}
 template <>
 SYLVESTER_INLINE f32x16 load_as(const float16* from) {
   const __m128i* half_u16x8 = reinterpret_cast<const __m128i*>(from);
@@ -183,7 +185,9 @@ SYLVESTER_INLINE void store_bf16(bfloat16* to, f32x16 v) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_permute4x64_epi64(packed_u16x16, 0xD8));
 }
 template <>
-SYLVESTER_INLINE void store_as(bfloat16* to, f32x16 v) { store_bf16<true>(to, v); }
+SYLVESTER_INLINE void store_as(bfloat16* to, f32x16 v) {
+  store_bf16<true>(to, v);
+}
 template <>
 SYLVESTER_INLINE void store_pair_as(bfloat16* a_to, f32x16 a, bfloat16* b_to, f32x16 b) {
   store_bf16<false>(a_to, a);

@@ -15,8 +15,6 @@ struct float16 {
 // Element types of rows; the codes are private to the library.
 enum class Dtype : int { float32, bfloat16, float16, float64 };
 
-constexpr int64_t size_of(Dtype dtype) {
-  return dtype == Dtype::float64 ? 8 : dtype == Dtype::float32 ? 4 : 2;
-}
+constexpr int64_t size_of(Dtype dtype) { return dtype == Dtype::float64 ? 8 : dtype == Dtype::float32 ? 4 : 2; }
 
 }  // namespace sylvester

@@ -18,7 +18,8 @@ struct Scale {
 
 // None: 1/sqrt(block)
 inline Scale split_scale(std::optional<double> scale, int64_t block, Dtype dtype) {
-  const long double exact = scale ? static_cast<long double>(*scale) : 1.0L / std::sqrt(static_cast<long double>(block));
+  const long double exact =
+      scale ? static_cast<long double>(*scale) : 1.0L / std::sqrt(static_cast<long double>(block));
   if (dtype == Dtype::float64) {
     const double near = static_cast<double>(exact);
     const double hi = std::fabs(near) > std::fabs(exact) ? std::nextafter(near, 0.0) : near;

@@ -64,7 +64,9 @@ SYLVESTER_INLINE lanes16<R> mul(lanes16<R> a, lanes16<R> b) {
 }
 // Around the caches; `to` is on a cache line
 template <class R>
-SYLVESTER_INLINE void stream(R* to, lanes16<R> x) { store(to, x); }
+SYLVESTER_INLINE void stream(R* to, lanes16<R> x) {
+  store(to, x);
+}
 // a·b + c in one rounding. Out of line: the baseline calls libm sixteen times, and inlining that everywhere is bulk.
 template <class R>
 __attribute__((noinline)) lanes16<R> fma(lanes16<R> a, lanes16<R> b, lanes16<R> c) {
@@ -89,7 +91,9 @@ SYLVESTER_INLINE lanes16<R> flip(lanes16<R> x, lanes16<R> s) {
 }
 // a − b on the multiply pipes, where there are any, for loops that leave those idle and the add pipes full
 template <class R>
-SYLVESTER_INLINE lanes16<R> sub_fused(lanes16<R> a, lanes16<R> b) { return sub(a, b); }
+SYLVESTER_INLINE lanes16<R> sub_fused(lanes16<R> a, lanes16<R> b) {
+  return sub(a, b);
+}
 // Butterfly of lanes i and i + Stride: (a, b) -> (a + b, a − b)
 template <int Stride, class R>
 SYLVESTER_INLINE lanes16<R> butterfly(lanes16<R> x) {
@@ -98,7 +102,8 @@ SYLVESTER_INLINE lanes16<R> butterfly(lanes16<R> x) {
     const Quad sign = Stride == 1 ? Quad{1, -1, 1, -1} : Quad{1, 1, -1, -1};
     for (int q = 0; q < 4; ++q) {
       const Quad v = x.quad[q];
-      const Quad other = Stride == 1 ? __builtin_shufflevector(v, v, 1, 0, 3, 2) : __builtin_shufflevector(v, v, 2, 3, 0, 1);
+      const Quad other =
+          Stride == 1 ? __builtin_shufflevector(v, v, 1, 0, 3, 2) : __builtin_shufflevector(v, v, 2, 3, 0, 1);
       x.quad[q] = v * sign + other;
     }
   } else {
@@ -122,11 +127,17 @@ struct f32x16 {
 };
 
 template <>
-SYLVESTER_INLINE f32x16 zero() { return {_mm512_setzero_ps()}; }
+SYLVESTER_INLINE f32x16 zero() {
+  return {_mm512_setzero_ps()};
+}
 template <>
-SYLVESTER_INLINE f32x16 broadcast(float x) { return {_mm512_set1_ps(x)}; }
+SYLVESTER_INLINE f32x16 broadcast(float x) {
+  return {_mm512_set1_ps(x)};
+}
 template <>
-SYLVESTER_INLINE f32x16 load(const float* from) { return {_mm512_loadu_ps(from)}; }
+SYLVESTER_INLINE f32x16 load(const float* from) {
+  return {_mm512_loadu_ps(from)};
+}
 SYLVESTER_INLINE void store(float* to, f32x16 x) { _mm512_storeu_ps(to, x.x); }
 SYLVESTER_INLINE void stream(float* to, f32x16 x) { _mm512_stream_ps(to, x.x); }
 SYLVESTER_INLINE f32x16 add(f32x16 a, f32x16 b) { return {_mm512_add_ps(a.x, b.x)}; }
@@ -163,11 +174,17 @@ struct f32x16 {
 };
 
 template <>
-SYLVESTER_INLINE f32x16 zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+SYLVESTER_INLINE f32x16 zero() {
+  return {_mm256_setzero_ps(), _mm256_setzero_ps()};
+}
 template <>
-SYLVESTER_INLINE f32x16 broadcast(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+SYLVESTER_INLINE f32x16 broadcast(float x) {
+  return {_mm256_set1_ps(x), _mm256_set1_ps(x)};
+}
 template <>
-SYLVESTER_INLINE f32x16 load(const float* from) { return {_mm256_loadu_ps(from), _mm256_loadu_ps(from + 8)}; }
+SYLVESTER_INLINE f32x16 load(const float* from) {
+  return {_mm256_loadu_ps(from), _mm256_loadu_ps(from + 8)};
+}
 SYLVESTER_INLINE void store(float* to, f32x16 v) {
   _mm256_storeu_ps(to, v.lo);
   _mm256_storeu_ps(to + 8, v.hi);
@@ -218,19 +235,21 @@ using Vector = lanes16<float>;
 
 #endif
 
-#define SYLVESTER_SCALAR(R)                                                 \
-  template <>                                                               \
-  SYLVESTER_INLINE lanes16<R> zero() { return {}; }                         \
-  template <>                                                               \
-  SYLVESTER_INLINE lanes16<R> broadcast(R x) {                              \
-    const typename lanes16<R>::Quad q = {x, x, x, x};                       \
-    return {{q, q, q, q}};                                                  \
-  }                                                                         \
-  template <>                                                               \
-  SYLVESTER_INLINE lanes16<R> load(const R* from) {                         \
-    lanes16<R> v;                                                           \
-    std::memcpy(v.quad, from, sizeof v.quad);                               \
-    return v;                                                               \
+#define SYLVESTER_SCALAR(R) \
+  template <> \
+  SYLVESTER_INLINE lanes16<R> zero() { \
+    return {}; \
+  } \
+  template <> \
+  SYLVESTER_INLINE lanes16<R> broadcast(R x) { \
+    const typename lanes16<R>::Quad q = {x, x, x, x}; \
+    return {{q, q, q, q}}; \
+  } \
+  template <> \
+  SYLVESTER_INLINE lanes16<R> load(const R* from) { \
+    lanes16<R> v; \
+    std::memcpy(v.quad, from, sizeof v.quad); \
+    return v; \
   }
 SYLVESTER_SCALAR(float)
 SYLVESTER_SCALAR(double)

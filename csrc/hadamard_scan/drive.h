@@ -1,4 +1,5 @@
-// Between the caller's arrays and the recurrence's padded Real rows: conversion, and the small products of a fused drive.
+// Between the caller's arrays and the recurrence's padded Real rows: conversion, and the small products of a fused
+// drive.
 #pragma once
 
 #include "common/convert.h"
@@ -60,9 +61,7 @@ inline char* element(const Sequence& s, int64_t t, int64_t b) {
 inline int64_t time_of(const Problem& p, int64_t k) { return p.reverse ? p.steps - 1 - k : k; }
 
 // True when rows of s can be read and written in place as padded Real rows
-inline bool is_direct(const Problem& p, const Sequence& s) {
-  return s.dtype == p.real && p.width == p.padded;
-}
+inline bool is_direct(const Problem& p, const Sequence& s) { return s.dtype == p.real && p.width == p.padded; }
 
 // The row of s at step k: the caller's memory, or `to` filled from it
 template <class V>
@@ -79,8 +78,8 @@ inline int64_t token_of(const Problem& p, int64_t k, int64_t b) {
 
 template <class V>
 const typename V::Real* read_token(const Problem& p, int64_t k, int64_t b, typename V::Real* to) {
-  const char* from = static_cast<const char*>(p.weight) +
-                     token_of(p, k, b) * p.width * sylvester::size_of(p.weight_dtype);
+  const char* from =
+      static_cast<const char*>(p.weight) + token_of(p, k, b) * p.width * sylvester::size_of(p.weight_dtype);
   if (p.weight_dtype == p.real && p.width == p.padded) return reinterpret_cast<const typename V::Real*>(from);
   widen_row<V>(from, p.weight_dtype, p.width, to);
   return to;
@@ -190,7 +189,8 @@ SYLVESTER_INLINE bool outer_sparse(const typename V::Real* x, int64_t x_stride, 
     for (int64_t n = 0; n < count; ++n) {
       typename V::Real* to = w + places[n] * width;
       const V factor = broadcast<V>(x[s * x_stride + places[n]]);
-      for (int64_t j = 0; j < width; j += kLanes) store(to + j, fma(factor, load<V>(y + s * width + j), load<V>(to + j)));
+      for (int64_t j = 0; j < width; j += kLanes)
+        store(to + j, fma(factor, load<V>(y + s * width + j), load<V>(to + j)));
     }
   }
   return true;

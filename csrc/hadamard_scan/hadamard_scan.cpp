@@ -115,12 +115,12 @@ Gradients run_backward(const Bound& b, Backward io, const Tensor& grad_drive, co
   const int64_t count = std::clamp<int64_t>(kPartialFloor / elements, 1, std::clamp<int64_t>(tiles, 1, kMostPartials));
   Sums<Real> sums(count, elements, p.padded);
   const Kernels& kernels = levels.select(p.real);
-  parallel_with_scratch<Real>(
-      count, 3 * tile_cost(p) * tiles / count, kernels.scratch(p), [&](int64_t begin, int64_t end, Real* scratch) {
-        for (int64_t i = begin; i < end; ++i)
-          for (int64_t tile = i * tiles / count; tile < (i + 1) * tiles / count; ++tile)
-            kernels.backward(p, io, tile, sums.partial(i), scratch);
-      });
+  parallel_with_scratch<Real>(count, 3 * tile_cost(p) * tiles / count, kernels.scratch(p),
+                              [&](int64_t begin, int64_t end, Real* scratch) {
+                                for (int64_t i = begin; i < end; ++i)
+                                  for (int64_t tile = i * tiles / count; tile < (i + 1) * tiles / count; ++tile)
+                                    kernels.backward(p, io, tile, sums.partial(i), scratch);
+                              });
   sums.reduce();
   const auto vector = [&](int64_t row, ScalarType type) {
     Tensor out = empty({p.width}, real);
@@ -193,8 +193,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(sylvester, m) {
       "hadamard_scan_backward(Tensor? grad_states, Tensor? grad_last, Tensor drive, Tensor? weight, Tensor sign, "
       "Tensor? bias, Tensor? states, Tensor last, Tensor checkpoints, int block_size, bool reverse, bool batch_first, "
       "bool need_drive, bool need_weight, bool need_sign) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
-  m.def(
-      "hadamard_step(Tensor drive, Tensor? weight, Tensor sign, Tensor? bias, Tensor h, int block_size) -> Tensor");
+  m.def("hadamard_step(Tensor drive, Tensor? weight, Tensor sign, Tensor? bias, Tensor h, int block_size) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(sylvester, CPU, m) {

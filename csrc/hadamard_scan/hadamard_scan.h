@@ -4,17 +4,18 @@
 // everything is float64. P is the width D padded to 16; arrays with P columns hold zeros in the padding.
 //
 //   drive      given (T,B,D) · fused (T,B,I) with U · token (T,B) with a table (V,D)
-//   states     (T,B,D) in the drive's type    last, h0 (B,D) Real    checkpoints (C,B,D) Real: the state after 64(c+1) steps
-//   partial    (2 + rows of U or of the table) × P Real, added to: dsign, dbias, dweight of the tiles that share it
+//   states     (T,B,D) in the drive's type    last, h0 (B,D) Real    checkpoints (C,B,D) Real: the state after 64(c+1)
+//   steps partial    (2 + rows of U or of the table) × P Real, added to: dsign, dbias, dweight of the tiles that share
+//   it
 //
 // A tile is tile_rows rows; time goes through it in tile_steps(P) steps at a time, so that drive, state and output of a
 // time tile meet in L1. Whatever the drive is, the recurrence sees a pointer to P Real numbers for each step and row:
 // the caller's memory when it is Real and D = P, else a converted (or multiplied) tile.
 //
-// Count, an element and step, forward: log2(block) additions, 4 shuffles, 3 for sign, scale and drive, 1 bias; I more for
-// a fused drive. Given drive: 4 bytes in, 4 out, so large problems are bound by memory. Backward: the same once for the
-// adjoint, once for the rebuilt states, I for z, I for dU, 2 for dsign and dbias.
-// The kernels own all tails. One thread, no allocation, noexcept.
+// Count, an element and step, forward: log2(block) additions, 4 shuffles, 3 for sign, scale and drive, 1 bias; I more
+// for a fused drive. Given drive: 4 bytes in, 4 out, so large problems are bound by memory. Backward: the same once for
+// the adjoint, once for the rebuilt states, I for z, I for dU, 2 for dsign and dbias. The kernels own all tails. One
+// thread, no allocation, noexcept.
 #pragma once
 
 #include <cstdint>
@@ -40,31 +41,31 @@ struct Sequence {
 
 struct Problem {
   DriveKind kind;
-  Sequence drive;       // given: n = D, fused: n = I, token: n = 1, int64
-  int64_t inputs;       // fused: I, token: V
-  const void* weight;   // fused: U transposed, (I,P) Real; token: (V,D) of weight_dtype
-  Dtype weight_dtype;   // token only
-  const void* sign;     // (4,P) Real: signs as +0 and -0 · bias · sign·scale.hi · sign·scale.lo
+  Sequence drive;      // given: n = D, fused: n = I, token: n = 1, int64
+  int64_t inputs;      // fused: I, token: V
+  const void* weight;  // fused: U transposed, (I,P) Real; token: (V,D) of weight_dtype
+  Dtype weight_dtype;  // token only
+  const void* sign;    // (4,P) Real: signs as +0 and -0 · bias · sign·scale.hi · sign·scale.lo
   int64_t steps, batch, width, padded, block, tile_rows;
   Scale scale;
   bool reverse;
-  Dtype real;           // float32 or float64
+  Dtype real;  // float32 or float64
 };
 
 struct Forward {
-  const void* h0;       // or null
+  const void* h0;  // or null
   Sequence states;
   void* last;
-  void* checkpoints;    // or null
+  void* checkpoints;  // or null
 };
 
 struct Backward {
-  Sequence grad_states;      // n = D, of the drive's dtype
-  const void* grad_last;     // (B,D) Real, or null
-  Sequence states;           // Real; absent: rebuilt from last and checkpoints
+  Sequence grad_states;   // n = D, of the drive's dtype
+  const void* grad_last;  // (B,D) Real, or null
+  Sequence states;        // Real; absent: rebuilt from last and checkpoints
   const void* last;
   const void* checkpoints;
-  const void* weight_rows;   // fused with grad_drive: U, (D, I padded to 16) Real
+  const void* weight_rows;  // fused with grad_drive: U, (D, I padded to 16) Real
   Sequence grad_drive;
   void* grad_h0;
   bool need_sign, need_weight;

@@ -88,7 +88,8 @@ void accumulate(const Problem& p, const typename V::Real* const* lambda, const t
   }
 }
 
-// A time tile's rows [r0, r0 + m): adjoint, rebuilt states, and their sums. start: its last step; c counts down from it.
+// A time tile's rows [r0, r0 + m): adjoint, rebuilt states, and their sums. start: its last step; c counts down from
+// it.
 template <class V>
 void backward_rows(Tile<V>& t, const Backward& io, int64_t r0, int64_t m, int64_t start, int64_t n,
                    typename V::Real* partial) {
@@ -100,9 +101,10 @@ void backward_rows(Tile<V>& t, const Backward& io, int64_t r0, int64_t m, int64_
   for (int64_t r = 0; r < m; ++r) {
     for (int64_t c = 0; c < n; ++c) {
       Real* at = t.second + (r * n + c) * p.padded;
-      t.pointers.ahead[r][c] = io.grad_states.data == nullptr ? t.zeros : t.ahead_of(io.grad_states, r0 + r, m, start - c, -n);
-      t.pointers.drive[r][c] = io.grad_states.data == nullptr ? t.zeros
-                                                              : read_row<V>(p, io.grad_states, start - c, t.first + r0 + r, at);
+      t.pointers.ahead[r][c] =
+          io.grad_states.data == nullptr ? t.zeros : t.ahead_of(io.grad_states, r0 + r, m, start - c, -n);
+      t.pointers.drive[r][c] =
+          io.grad_states.data == nullptr ? t.zeros : read_row<V>(p, io.grad_states, start - c, t.first + r0 + r, at);
     }
     if (top) begin_adjoint<V>(p, t.pointers.drive[r][0], t.state_rows[r0 + r], t.pointers.out[r][0]);
   }
@@ -120,7 +122,8 @@ void backward_rows(Tile<V>& t, const Backward& io, int64_t r0, int64_t m, int64_
         const Real* h = t.work;
         if (stored) h = read_row<V>(p, io.states, start - c, b, t.work);
         if (!stored && top) read_state<V>(io.last, p, b, t.work);
-        if (!stored && !top) read_state<V>(io.checkpoints, p, ((start + 1) / kCheckpointSteps - 1) * p.batch + b, t.work);
+        if (!stored && !top)
+          read_state<V>(io.checkpoints, p, ((start + 1) / kCheckpointSteps - 1) * p.batch + b, t.work);
         begin_rebuild<V>(p, h, t.pointers.drive[r][c], t.rebuilt_rows[r0 + r], t.pointers.out[r][c]);
       }
     }
@@ -137,7 +140,8 @@ void backward_rows(Tile<V>& t, const Backward& io, int64_t r0, int64_t m, int64_
 }
 
 template <class V>
-void backward(const Problem& p, const Backward& io, int64_t tile, typename V::Real* partial, typename V::Real* scratch) {
+void backward(const Problem& p, const Backward& io, int64_t tile, typename V::Real* partial,
+              typename V::Real* scratch) {
   using Real = typename V::Real;
   Tile<V> t(p, tile, scratch);
   clear(t.zeros, p.padded);

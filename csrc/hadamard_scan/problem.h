@@ -43,7 +43,7 @@ struct Bound {
   std::optional<Tensor> table;
   Scratch<char> constants;  // sign, bias and, fused, the transposed weight
   Axes axes;
-  ScalarType io;            // of states
+  ScalarType io;  // of states
 
   std::array<int64_t, 3> sequence_shape(int64_t last) const {
     return axes == Axes::batch_first ? std::array{p.batch, p.steps, last} : std::array{p.steps, p.batch, last};
@@ -51,7 +51,8 @@ struct Bound {
 };
 
 template <class Real>
-void fill_constants(Bound& b, const Tensor& sign, const std::optional<Tensor>& bias, const std::optional<Tensor>& weight) {
+void fill_constants(Bound& b, const Tensor& sign, const std::optional<Tensor>& bias,
+                    const std::optional<Tensor>& weight) {
   Problem& p = b.p;
   const int64_t rows = 4 + (p.kind == DriveKind::fused ? p.inputs : 0);
   b.constants = scratch<char>(rows * p.padded * static_cast<int64_t>(sizeof(Real)));
@@ -117,7 +118,8 @@ inline void bind_drive(Bound& b, const Tensor& drive, const std::optional<Tensor
   SYLVESTER_CHECK(drive.dim() == rank, kOp, ": a token drive must have ", rank, " dimensions, got shape ",
                   shape_text(sizes(drive)));
   SYLVESTER_CHECK(weight.has_value(), kOp, ": a token drive needs weight");
-  b.drive = drive.scalar_type() == ScalarType::Long ? drive : torch::stable::to(drive, ScalarType::Long);  // int32 and such
+  b.drive =
+      drive.scalar_type() == ScalarType::Long ? drive : torch::stable::to(drive, ScalarType::Long);  // int32 and such
   p.kind = DriveKind::token;
   SYLVESTER_CHECK(weight->dim() == 2 && weight->size(1) == p.width, kOp, ": weight must have shape (V, ", p.width,
                   "), got ", shape_text(sizes(*weight)));
@@ -136,7 +138,8 @@ inline Bound bind(const Tensor& drive, const std::optional<Tensor>& weight, cons
   b.axes = axes;
   Problem& p = b.p;
   check_cpu(kOp, "sign", sign);
-  SYLVESTER_CHECK(sign.dim() == 1 && sign.size(0) > 0, kOp, ": sign must have shape (D,), got ", shape_text(sizes(sign)));
+  SYLVESTER_CHECK(sign.dim() == 1 && sign.size(0) > 0, kOp, ": sign must have shape (D,), got ",
+                  shape_text(sizes(sign)));
   dtype_of(kOp, "sign", sign);
   p.width = sign.size(0);
   p.padded = (p.width + 15) / 16 * 16;
@@ -156,7 +159,8 @@ inline Bound bind(const Tensor& drive, const std::optional<Tensor>& weight, cons
   p.scale = split_scale(std::nullopt, block, p.real);
   // Sums over rows run over this partition in order: it may depend on shapes, never on threads.
   p.tile_rows = std::clamp<int64_t>((p.batch + 15) / 16, 1, kMaxTileRows);
-  p.real == Dtype::float64 ? fill_constants<double>(b, sign, bias, weight) : fill_constants<float>(b, sign, bias, weight);
+  p.real == Dtype::float64 ? fill_constants<double>(b, sign, bias, weight)
+                           : fill_constants<float>(b, sign, bias, weight);
   return b;
 }
 

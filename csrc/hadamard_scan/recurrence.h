@@ -187,7 +187,9 @@ struct InMemory {
   Real* out;
 
   SYLVESTER_INLINE V load(int64_t i) const { return ::load<V>(state + i); }
-  SYLVESTER_INLINE void store(int64_t i, V y) { ::store(state + i, c.template next<mode, kOut>(y, i, drive, ahead, out)); }
+  SYLVESTER_INLINE void store(int64_t i, V y) {
+    ::store(state + i, c.template next<mode, kOut>(y, i, drive, ahead, out));
+  }
   // Rows are padded to whole vectors, so a part is one.
   SYLVESTER_INLINE V load_part(int64_t i, int64_t) const { return load(i); }
   SYLVESTER_INLINE void store_part(int64_t i, V y, int64_t) { store(i, y); }
@@ -248,7 +250,7 @@ void run(const Problem& p, typename V::Real* work, typename V::Real* const* stat
     }
     for (int64_t k = first; k < count; ++k) {
       InMemory<V, mode, kOut> row{c, states[r], steps.drive[r][k], steps.ahead[r][k],
-                                    kOut != Out::none ? steps.out[r][k] : nullptr};
+                                  kOut != Out::none ? steps.out[r][k] : nullptr};
       hadamard_row<V>(work, row, p.padded, p.block);
     }
   }

@@ -40,7 +40,9 @@ struct Row {
     store_as(out + i, v);
   }
   // pre and post may hold any NaN, which only the careful store rounds
-  SYLVESTER_INLINE void store_pair(int64_t i, V a, int64_t j, V b) const requires(kind != Epilogue::vectors) {
+  SYLVESTER_INLINE void store_pair(int64_t i, V a, int64_t j, V b) const
+    requires(kind != Epilogue::vectors)
+  {
     store_pair_as(out + i, scaled(a), out + j, scaled(b));
   }
   SYLVESTER_INLINE V load_part(int64_t i, int64_t count) const {
