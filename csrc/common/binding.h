@@ -81,8 +81,9 @@ inline void check_block(const char* op, int64_t width, int64_t block, int64_t la
 // Uninitialised and contiguous; every caller writes all of it. Large ones are put on huge pages before first touch:
 // fresh 4 KiB pages cost more than the kernels that fill them.
 inline Tensor empty(Shape shape, ScalarType type) {
-  int64_t strides[8], count = 1;
-  SYLVESTER_CHECK(shape.size() <= 8, "more than 8 dimensions");
+  constexpr size_t kMostDimensions = 64;  // torch's own limit
+  int64_t strides[kMostDimensions], count = 1;
+  SYLVESTER_CHECK(shape.size() <= kMostDimensions, "more than ", kMostDimensions, " dimensions");
   for (size_t i = shape.size(); i-- > 0;) {
     strides[i] = count;
     count *= shape[i] > 1 ? shape[i] : 1;

@@ -98,13 +98,10 @@ void backward_rows(Tile<V>& t, const Backward& io, int64_t r0, int64_t m, int64_
   const bool given = p.kind == DriveKind::given, top = start == p.steps - 1;
   const Sequence direct = given ? io.grad_drive : Sequence{};
   t.point_at_output(direct, t.out + r0 * n * p.padded, r0, m, start, -1, n);
+  if (io.grad_states.data != nullptr) t.point_at(io.grad_states, t.second, r0, m, start, -1, n);
   for (int64_t r = 0; r < m; ++r) {
-    for (int64_t c = 0; c < n; ++c) {
-      Real* at = t.second + (r * n + c) * p.padded;
-      t.pointers.ahead[r][c] =
-          io.grad_states.data == nullptr ? t.zeros : t.ahead_of(io.grad_states, r0 + r, m, start - c, -n);
-      t.pointers.drive[r][c] =
-          io.grad_states.data == nullptr ? t.zeros : read_row<V>(p, io.grad_states, start - c, t.first + r0 + r, at);
+    for (int64_t c = 0; c < n && io.grad_states.data == nullptr; ++c) {
+      t.pointers.drive[r][c] = t.pointers.ahead[r][c] = t.zeros;
     }
     if (top) begin_adjoint<V>(p, t.pointers.drive[r][0], t.state_rows[r0 + r], t.pointers.out[r][0]);
   }

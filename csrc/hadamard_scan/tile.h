@@ -8,7 +8,7 @@ namespace {
 
 inline int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
-// Steps a tile takes at once: 8 KiB of float a row, so that drive, output and state stay in L1
+// Steps a tile takes at once: 16 KiB of float a row: long enough for the pipelined widths, short enough for L1
 inline int64_t tile_steps(int64_t padded) {
   int64_t steps = kMaxTileSteps;
   while (steps > 1 && steps * padded > 4096) steps /= 2;
@@ -80,6 +80,7 @@ struct Tile {
 
   // Drive pointers of rows [r0, r0 + m) of the tile, for the steps k = start + direction·c
   void point_at_drive(int64_t r0, int64_t m, int64_t start, int64_t direction, int64_t n) {
+    if (p.kind == DriveKind::given) return point_at(p.drive, drive, r0, m, start, direction, n);
     if (p.kind == DriveKind::fused && !wide) {
       const auto* weight = static_cast<const Real*>(p.weight);
       mix<V>(inputs + r0 * n * p.inputs, p.inputs, m * n, p.inputs, weight, p.padded, drive);
@@ -87,34 +88,53 @@ struct Tile {
     Real* at = wide ? drive + r0 * n * p.padded : drive;
     for (int64_t r = 0; r < m; ++r) {
       for (int64_t c = 0; c < n; ++c, at += p.padded) {
-        const int64_t k = start + direction * c, b = first + r0 + r;
-        pointers.ahead[r][c] = p.kind == DriveKind::given ? ahead_of(p.drive, r0 + r, m, k, direction * n) : zeros;
-        pointers.drive[r][c] = p.kind == DriveKind::fused   ? at
-                               : p.kind == DriveKind::given ? read_row<V>(p, p.drive, k, b, at)
-                                                            : read_token<V>(p, k, b, at);
+        const bool token = p.kind == DriveKind::token;
+        pointers.ahead[r][c] = zeros;
+        pointers.drive[r][c] = token ? read_token<V>(p, start + direction * c, first + r0 + r, at) : at;
+      }
+    }
+  }
+
+  // The same for the rows of s: in place where they are Real rows, else converted into `tile`
+  void point_at(const Sequence& s, Real* tile, int64_t r0, int64_t m, int64_t start, int64_t direction, int64_t n) {
+    const bool direct = is_direct(p, s);
+    const int64_t stride = (p.reverse ? -direction : direction) * s.step;
+    for (int64_t r = 0; r < m; ++r) {
+      const int64_t b = first + r0 + r;
+      if (direct) {
+        const Real* at = reinterpret_cast<const Real*>(element(s, time_of(p, start), b));
+        const Real* later = ahead_of(s, r0 + r, m, start, direction * n);
+        for (int64_t c = 0; c < n; ++c) {
+          pointers.drive[r][c] = at + c * stride;
+          pointers.ahead[r][c] = later + c * stride;
+        }
+        continue;
+      }
+      for (int64_t c = 0; c < n; ++c, tile += p.padded) {
+        pointers.ahead[r][c] = zeros;
+        pointers.drive[r][c] = read_row<V>(p, s, start + direction * c, b, tile);
       }
     }
   }
 
   // Where s will be read next after row r of the tile at step k: m rows on, or at the tile's first rows jump steps on.
-  // Only prefetched, so a place that does not exist may be any other.
+  // Only ever prefetched, so beyond the end it may be any place.
   const Real* ahead_of(const Sequence& s, int64_t r, int64_t m, int64_t k, int64_t jump) const {
-    if (!is_direct(p, s)) return zeros;
     const bool wraps = r + m >= rows;
-    const int64_t row = wraps ? (r + m) % rows : r + m, step = wraps ? k + jump : k;
+    const int64_t step = wraps ? k + jump : k;
     if (step < 0 || step >= p.steps) return zeros;
-    return reinterpret_cast<const Real*>(element(s, time_of(p, step), first + row));
+    return reinterpret_cast<const Real*>(element(s, time_of(p, step), first + (wraps ? 0 : r + m)));
   }
 
   // Output pointers of the same rows and steps: into s where it takes Real rows, else into `tile`
   void point_at_output(const Sequence& s, Real* tile, int64_t r0, int64_t m, int64_t start, int64_t direction,
                        int64_t n) {
     const bool direct = s.data != nullptr && is_direct(p, s);
+    const int64_t stride = direct ? (p.reverse ? -direction : direction) * s.step : p.padded;
     for (int64_t r = 0; r < m; ++r) {
-      for (int64_t c = 0; c < n; ++c, tile += p.padded) {
-        char* to = direct ? element(s, time_of(p, start + direction * c), first + r0 + r) : nullptr;
-        pointers.out[r][c] = direct ? reinterpret_cast<Real*>(to) : tile;
-      }
+      Real* at = tile + r * n * p.padded;
+      if (direct) at = reinterpret_cast<Real*>(element(s, time_of(p, start), first + r0 + r));
+      for (int64_t c = 0; c < n; ++c) pointers.out[r][c] = at + c * stride;
     }
   }
 

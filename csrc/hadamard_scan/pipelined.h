@@ -1,0 +1,74 @@
+// The recurrence for full Hadamard widths of a few register blocks (512 and 1024 at avx512, 128 and 256 at avx2).
+#pragma once
+
+#include "hadamard_scan/step.h"
+
+namespace {
+
+// A width of Radix register blocks: one trip does the last butterflies and the epilogue of a step and the first
+// butterflies of the next, so a step costs one load and one store of the state less, and the two kinds of work overlap.
+// from and to hold the blocks of the state, each transformed but not yet joined.
+template <class V, Mode mode, Out kOut, int Radix>
+struct Pipelined {
+  using Real = typename V::Real;
+  const Coefficients<V> c;  // a copy: behind a reference every store would make the compiler reload it
+  Real* from;
+  Real* to;
+  const Real* drive;
+  const Real* ahead;
+  Real* out;
+
+  // Element i of the joined transform, with the additions of join() in its order
+  SYLVESTER_INLINE V joined(int64_t i) const {
+    const int64_t j = i % kRegisterBlock<V>, q = i / kRegisterBlock<V>;
+    const auto pair = [&](int64_t r) SYLVESTER_LAMBDA {
+      const V a = ::load<V>(from + r * kRegisterBlock<V> + j), b = ::load<V>(from + (r + 1) * kRegisterBlock<V> + j);
+      return q & 1 ? sub(a, b) : add(a, b);
+    };
+    if constexpr (Radix == 2) return pair(0);
+    const V a = pair(0), b = pair(2);
+    return q & 2 ? sub(a, b) : add(a, b);
+  }
+  SYLVESTER_INLINE V load(int64_t i) const { return c.template next<mode, kOut>(joined(i), i, drive, ahead, out); }
+  SYLVESTER_INLINE void store(int64_t i, V y) const { ::store(to + i, y); }
+};
+
+template <class V>
+struct Plain {
+  typename V::Real *from, *to;
+  SYLVESTER_INLINE V load(int64_t i) const { return ::load<V>(from + i); }
+  SYLVESTER_INLINE void store(int64_t i, V y) const { ::store(to + i, y); }
+};
+
+template <class V, int Radix, class Row>
+SYLVESTER_INLINE void first_butterflies(Row& row) {
+  constexpr int kLog2 = V::kRegisters == 16 ? 8 : 6;
+#pragma GCC unroll 4
+  for (int q = 0; q < Radix; ++q) register_block<V, kLog2, V::kRegisters>(row, q * kRegisterBlock<V>);
+}
+
+// work: 2 rows
+template <class V, Mode mode, Out kOut, int Radix>
+void run_pipelined(const Coefficients<V>& c, typename V::Real* work, typename V::Real* state,
+                   const Steps<typename V::Real>& steps, int64_t r, int64_t first, int64_t count) {
+  constexpr int64_t kWidth = Radix * kRegisterBlock<V>;
+  if (first == count) return;
+  Plain<V> plain{state, work};
+  first_butterflies<V, Radix>(plain);
+  Pipelined<V, mode, kOut, Radix> row{c, work, work + kWidth, nullptr, nullptr, nullptr};
+  for (int64_t k = first; k < count; ++k) {
+    row.drive = steps.drive[r][k];
+    row.ahead = steps.ahead[r][k];
+    row.out = kOut != Out::none ? steps.out[r][k] : nullptr;
+    if (k + 1 < count) {
+      first_butterflies<V, Radix>(row);
+      typename V::Real* used = row.from;
+      row.from = row.to;
+      row.to = used;
+    } else {
+      for (int64_t i = 0; i < kWidth; i += kLanes) store(state + i, row.load(i));
+    }
+  }
+}
+
+}  // namespace
