@@ -6,7 +6,8 @@ BIN := .venv/bin
 # Without an NVIDIA driver the CPU build of torch is enough: 200 MB instead of several GB.
 TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),https://pypi.org/simple,https://download.pytorch.org/whl/cpu)
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Byte code of what is never imported need not be compiled.
+PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
 SOURCES := CMakeLists.txt setup.py pyproject.toml $(shell find csrc -type f)
 
 .DELETE_ON_ERROR:

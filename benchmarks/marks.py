@@ -59,17 +59,28 @@ def arguments_of(operator: str, label: str, dtype: torch.dtype = torch.float32) 
 
 def ratio(over: Callable[[], Any], under: Callable[[], Any], **options: Any) -> float:
     """Time of one call over the time of another, in turns: the median of the ratios of the rounds."""
-    found = measure({"over": over, "under": under}, **{"samples": 11, **options})
-    pairs = zip(found["over"].samples, found["under"].samples, strict=False)
+    taken = measure({"over": over, "under": under}, **{"samples": 11, **options})
+    pairs = zip(taken["over"].samples, taken["under"].samples, strict=False)
     return statistics.median(a / b for a, b in pairs)
 
 
-def slope(call: Callable[[Any], Any], inputs: Mapping[int, Any], **options: Any) -> float:
-    """Seconds a row without the fixed cost of a call: two row counts, in turns."""
+ROUNDS = 5
+
+
+def fastest(calls: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
+    """Seconds of calls that take microseconds, in turns: the least of five samples, for interruptions only ever add."""
+    return {name: taken.fastest for name, taken in measure(calls, samples=5, min_sample=0.002).items()}
+
+
+def median_of_rounds(figure: Callable[[], float]) -> float:
+    return statistics.median(figure() for _ in range(ROUNDS))
+
+
+def slope(call: Callable[[Any], Any], inputs: Mapping[int, Any]) -> float:
+    """Seconds a row without the fixed cost of a call, from two row counts."""
     (few, small), (many, large) = sorted(inputs.items())
-    found = measure({"few": lambda: call(small), "many": lambda: call(large)}, **{"samples": 11, **options})
-    pairs = zip(found["few"].samples, found["many"].samples, strict=False)
-    return statistics.median((b - a) / (many - few) for a, b in pairs)
+    seconds = fastest({"few": lambda: call(small), "many": lambda: call(large)})
+    return (seconds["many"] - seconds["few"]) / (many - few)
 
 
 def found(operator: str) -> list[Mark]:

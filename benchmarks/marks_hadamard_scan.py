@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -15,11 +16,10 @@ from torch.nn import functional
 from sylvester.layers.hadam_rnn import HadamRNN
 from sylvester.ops._spec import OPERATORS, Arguments, Make
 from sylvester.ops.hadamard_scan import hadamard_scan, hadamard_step
-from sylvester.timing import measure
 
 from . import training_step
 from .checks import cotangents, gradients, tensors_of
-from .marks import Mark, arguments_of, ratio
+from .marks import Mark, arguments_of, fastest, median_of_rounds, ratio
 
 NAME = "hadamard_scan"
 LOOP = "eager addmm loop"
@@ -76,12 +76,17 @@ def _step_call() -> float:
     m = Make.seeded(0, torch.float32)
     drive, sign, h = m.normal(1, 128), m.signs(128), m.normal(1, 128)
     with torch.inference_mode():
-        return measure({"step": lambda: hadamard_step(drive, sign, None, h)}, samples=15)["step"].median * 1e6
+        return median_of_rounds(lambda: fastest({"step": lambda: hadamard_step(drive, sign, None, h)})["step"] * 1e6)
 
 
 def _gradient_error(steps: int, dtype: torch.dtype) -> float:
-    """Largest relative error of a gradient against float64, over blocks of 64, 128, 512 and one or four of them."""
-    return max(_gradient_error_of(steps, dtype, block, blocks) for block in (64, 128, 512) for blocks in (1, 4))
+    """Largest relative error of a gradient against float64, over sizes and numbers of blocks.
+
+    The bias's is left to tests/test_hadamard_scan_gradients.py: for some signs its terms cancel almost entirely, and an
+    error relative to what remains says nothing.
+    """
+    blocks = ((64, 1), (64, 4), (128, 1), (512, 1)) if steps > 10_000 else product((64, 128, 512), (1, 4))
+    return max(_gradient_error_of(steps, dtype, block, count) for block, count in blocks)
 
 
 def _gradient_error_of(steps: int, dtype: torch.dtype, block: int, blocks: int) -> float:
@@ -93,7 +98,7 @@ def _gradient_error_of(steps: int, dtype: torch.dtype, block: int, blocks: int) 
     fixed: Arguments = {"block_size": block, "last_only": True}
     wide = {name: tensor.double() for name, tensor in a.items()}
     # The gradient of a 16-bit weight is rounded to 16 bits: only the float32 ones can be this exact.
-    names = ("sign", "bias", "h0") + (("weight",) if dtype == torch.float32 else ())
+    names = ("sign", "h0") + (("weight",) if dtype == torch.float32 else ())
     grads = cotangents(tensors_of(hadamard_scan(**wide, **fixed)))[:1]
     score: Callable[..., Any] = lambda **given: hadamard_scan(**given, **fixed)[1]  # noqa: E731
     got = gradients(score, a, names, grads)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -12,10 +11,9 @@ from torch import Tensor
 
 from sylvester import _library
 from sylvester.ops.hadamard_transform import hadamard_transform, hadamard_transform_
-from sylvester.timing import measure
 
 from .baselines import adds_per_second
-from .marks import Mark, ratio, slope
+from .marks import Mark, fastest, median_of_rounds, ratio, slope
 
 NAME = "hadamard_transform"
 IN_L2 = 1 << 17, 3 << 17
@@ -29,27 +27,16 @@ def _in_cache(block: int, dtype: torch.dtype = torch.float32, factor: int = 1) -
     return {rows: torch.randn(rows, block).to(dtype) for rows in row_counts}
 
 
-def _seconds_a_row(block: int, dtype: torch.dtype = torch.float32, factor: int = 1) -> float:
-    with torch.inference_mode():
-        return slope(hadamard_transform_, _in_cache(block, dtype, factor))
-
-
 def _of_peak(block: int) -> float:
-    """Time a row over block·log2(block) additions at the peak rate; the two are measured in turns."""
-    inputs, peaks = _in_cache(block), []
-    (few, small), (many, large) = sorted(inputs.items())
+    """Time a row over block·log2(block) additions at the peak rate."""
+    inputs = _in_cache(block)
+
+    def of_peak() -> float:
+        rate = max(adds_per_second() for _ in range(5))
+        return slope(hadamard_transform_, inputs) * rate / (block * (block.bit_length() - 1))
+
     with torch.inference_mode():
-        found = measure(
-            {
-                "few": lambda: hadamard_transform_(small),
-                "many": lambda: hadamard_transform_(large),
-                "peak": lambda: peaks.append(adds_per_second()),
-            },
-            samples=15,
-        )
-    pairs = zip(found["few"].samples, found["many"].samples, strict=False)
-    row = statistics.median((b - a) / (many - few) for a, b in pairs)
-    return row * statistics.median(peaks) / (block * (block.bit_length() - 1))
+        return median_of_rounds(of_peak)
 
 
 def _memory(block: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -65,17 +52,25 @@ def _of_memory(block: int) -> float:
 
 
 def _two_threads(block: int) -> float:
-    """Rows a second on two threads over rows a second on one."""
-    one = _seconds_a_row(block)
-    torch.set_num_threads(2)
-    two = _seconds_a_row(block, factor=2)
-    torch.set_num_threads(1)
-    return statistics.mean((one, _seconds_a_row(block))) / two
+    """Rows a second on two threads, each with as many as one has alone, over rows a second on one."""
+    alone, shared = _in_cache(block), _in_cache(block, factor=2)
+
+    def speed_up() -> float:
+        one = slope(hadamard_transform_, alone)
+        torch.set_num_threads(2)
+        two = slope(hadamard_transform_, shared)
+        torch.set_num_threads(1)
+        return one / two
+
+    with torch.inference_mode():
+        return median_of_rounds(speed_up)
 
 
 def _16_bit_in_cache(block: int) -> float:
     """bf16 elements a second over float32 elements a second."""
-    return _seconds_a_row(block) / _seconds_a_row(block, torch.bfloat16)
+    wide, narrow = _in_cache(block), _in_cache(block, torch.bfloat16)
+    with torch.inference_mode():
+        return median_of_rounds(lambda: slope(hadamard_transform_, wide) / slope(hadamard_transform_, narrow))
 
 
 def _16_bit_from_memory(block: int) -> float:
@@ -88,8 +83,7 @@ def _call(mode: Any, needs_grad: bool = False) -> float:
     """Microseconds of the public function on a 1 x 64 input."""
     x = torch.randn(1, 64, requires_grad=needs_grad)
     with mode:
-        found = measure({"call": lambda: hadamard_transform(x)}, samples=15)
-    return found["call"].median * 1e6
+        return median_of_rounds(lambda: fastest({"call": lambda: hadamard_transform(x)})["call"] * 1e6)
 
 
 def _marks() -> Iterator[Mark]:

@@ -102,11 +102,11 @@ def test_works_without_triton() -> None:
 
 
 def test_import_is_quick_and_quiet() -> None:
-    """The best of three, because other processes run too."""
+    """Processor time, the best of three, because other processes run too."""
     code = (
-        "import sys, time, torch; start = time.perf_counter()\n"
+        "import sys, time, torch; start = time.process_time()\n"
         "import sylvester; sylvester.hadamard_transform; sylvester.hadamard_scan; sylvester.HadamRNN\n"
-        "print(time.perf_counter() - start, torch.cuda.is_initialized(), 'triton' in sys.modules)"
+        "print(time.process_time() - start, torch.cuda.is_initialized(), 'triton' in sys.modules)"
     )
     runs = [python("-c", code).split() for _ in range(3)]
     assert min(float(seconds) for seconds, _, _ in runs) <= IMPORT_LIMIT
