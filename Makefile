@@ -8,10 +8,11 @@ TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),https://pypi.org/simple,https
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 # Byte code of what is never imported need not be compiled.
 PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
+LIBRARY := python/sylvester/libsylvester.so
 SOURCES := CMakeLists.txt setup.py pyproject.toml $(shell find csrc -type f)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test setup lint format bench clean
+.PHONY: demo test setup lint format bench clean missing-library
 
 demo: setup
 	$(BIN)/sylvester info
@@ -50,10 +51,10 @@ setup: .venv/built
 	@$(PIP) -r .venv/constraints.txt
 	@touch $@
 
-.venv/built: .venv/installed $(SOURCES)
+.venv/built: .venv/installed $(SOURCES) $(if $(wildcard $(LIBRARY)),,missing-library)
 	@echo 'compiling'
 	@$(PIP) --no-build-isolation --no-deps --editable .
 	@touch $@
 
 clean:
-	rm -rf .venv build dist runs python/*.egg-info *.egg-info python/sylvester/libsylvester.so
+	rm -rf .venv build dist runs python/*.egg-info *.egg-info $(LIBRARY)

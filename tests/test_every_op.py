@@ -20,8 +20,8 @@ from sylvester import _library
 from sylvester.benchmarks import checks
 from sylvester.ops._spec import OPERATORS, Case, Make, Misuse, Operator
 
-LARGEST_BENCHMARK = 1 << 25
-"""Bytes: larger benchmark cases are left to the benchmark."""
+MOST_BYTES, MOST_OPERATIONS = 1 << 25, 1 << 29
+"""Larger benchmark cases are left to the benchmark."""
 
 
 def over(*kinds: str, dtypes: Iterable[torch.dtype] | None = None) -> Any:
@@ -94,14 +94,15 @@ def test_repeatable(operator: Operator, case: Case, dtype: torch.dtype) -> None:
     battery.repeatable(operator, case, dtype)
 
 
+@pytest.mark.parametrize("promise", [battery.repeatable, battery.row_by_row, battery.levels_agree])
 @over("benchmark", dtypes=TWO_DTYPES)
-def test_repeatable_at_size(operator: Operator, case: Case, dtype: torch.dtype) -> None:
-    """Small cases stay under the grain; these are shared among threads."""
+def test_bits_at_size(operator: Operator, case: Case, dtype: torch.dtype, promise: Callable[..., None]) -> None:
+    """Small cases stay under the grain; these are shared among threads and cut into tiles."""
     with FakeTensorMode():
-        size = operator.bytes_moved(case.build(dtype))
-    if size > LARGEST_BENCHMARK:
-        pytest.skip(f"moves more than {LARGEST_BENCHMARK >> 20} MB")
-    battery.repeatable(operator, case, dtype)
+        arguments = case.build(dtype)
+    if operator.bytes_moved(arguments) > MOST_BYTES or operator.operations(arguments) > MOST_OPERATIONS:
+        pytest.skip(f"over {MOST_BYTES >> 20} MB or {MOST_OPERATIONS >> 20} million operations")
+    promise(operator, case, dtype)
 
 
 @cases_in_two_dtypes
