@@ -25,9 +25,13 @@ void parallel(int64_t count, int64_t cost, const Body& body) {
   torch::stable::parallel_for(0, count, grain, body);
 }
 
-// The same with a private array of `elements` Real numbers for each range. They are allocated here, outside the body.
+// The same with a private array of `elements` Real numbers for each range (null for none). They are allocated here,
+// outside the body.
 template <class Real, class Body>
 void parallel_with_scratch(int64_t count, int64_t cost, int64_t elements, const Body& body) {
+  if (elements == 0) {
+    return parallel(count, cost, [&](int64_t begin, int64_t end) { body(begin, end, static_cast<Real*>(nullptr)); });
+  }
   const int64_t stride = (elements + 63) / 64 * 64, threads = torch::stable::get_num_threads();
   const Scratch<Real> arrays = scratch<Real>(stride * threads);
   std::atomic<int64_t> next{0};

@@ -1,7 +1,6 @@
 #include "hadamard_transform/hadamard_transform.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <optional>
 
@@ -32,7 +31,6 @@ void run(const Tensor& in, const Tensor& out, int64_t block, std::optional<doubl
   const Dtype dtype = dtype_of(kOp, "x", in);
   const int64_t width = in.size(-1);
   check_block(kOp, width, block, kLargestBlock);
-  SYLVESTER_CHECK(!scale || std::isfinite(*scale), kOp, ": scale must be finite, got ", *scale);
   const auto before = row_vector("pre", pre, width, dtype), after = row_vector("post", post, width, dtype);
   const int64_t count = in.numel();
   if (count == 0) return;
@@ -45,17 +43,15 @@ void run(const Tensor& in, const Tensor& out, int64_t block, std::optional<doubl
   const void* first = before ? before->data_ptr() : nullptr;
   const void* second = after ? after->data_ptr() : nullptr;
   const Call call{nullptr, nullptr, first, second, nullptr, 0, unit, block, split_scale(scale, block, dtype), dtype};
+  SYLVESTER_CHECK(std::isfinite(call.scale.hi), kOp, ": scale must be finite in the arithmetic type, got ",
+                  scale.value_or(0));
   const int64_t work = size == 2 ? work_size(block) : 0;
-  // One scratch for all threads, allocated here: nothing may throw inside parallel().
-  const int64_t threads = work ? torch::stable::get_num_threads() : 0;
-  auto buffers = scratch<float>(work * threads);
-  std::atomic<int64_t> taken{0};
-  parallel(count / unit, unit * 8, [&](int64_t begin, int64_t end) {
+  parallel_with_scratch<float>(count / unit, unit * 8, work, [&](int64_t begin, int64_t end, float* scratch) {
     Call range = call;
     range.in = from + begin * unit * size;
     range.out = to + begin * unit * size;
     range.rows = end - begin;
-    range.work = buffers.get() + work * (taken.fetch_add(1) % std::max<int64_t>(threads, 1));
+    range.work = scratch;
     kernels.run(range);
   });
 }
