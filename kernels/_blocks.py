@@ -1,0 +1,102 @@
+"""What every Hadamard kernel shares: the transform of a tile in registers, the exact scale, the launch."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+
+FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+LARGEST_BLOCK = 1 << 15
+
+
+@triton.jit
+def hadamard(x, SIZE: tl.constexpr, LOG_BLOCK: tl.constexpr, DIGITS: tl.constexpr):
+    """Unscaled transform of each 2**LOG_BLOCK consecutive elements of ``x``; (SIZE,) -> (SIZE,), float32.
+
+    Every stage adds and subtracts neighbours and sends the bit it has used away from the bottom of the index, so each
+    stage is the same text and strides ascend. The compiler's layouts follow the rotation: it exchanges values among
+    threads only where the bottom bit has left a thread, with 32 values a thread or more twice in all, 16 bytes an
+    element. Butterflies in place take shuffles and selects besides.
+    """
+    for i in tl.static_range(len(DIGITS)):
+        x = _digit(x, SIZE, DIGITS[i])
+    # The index is now (position in block, block): turn it back.
+    x = tl.reshape(x, [2**LOG_BLOCK, SIZE // 2**LOG_BLOCK])
+    return tl.reshape(tl.permute(x, [1, 0]), [SIZE])
+
+
+@triton.jit
+def _digit(x, SIZE: tl.constexpr, BITS: tl.constexpr):
+    """The stages of the lowest ``BITS`` bits of the index, which then become its highest."""
+    for _ in tl.static_range(BITS):
+        even, odd = tl.split(tl.reshape(x, [SIZE // 2**BITS, 2 ** (BITS - 1), 2]))
+        x = tl.reshape(tl.permute(tl.join(even + odd, even - odd), [0, 2, 1]), [SIZE])
+    x = tl.reshape(x, [SIZE // 2**BITS, 2**BITS])
+    return tl.reshape(tl.permute(x, [1, 0]), [SIZE])
+
+
+def digits(block: int, warps: int) -> tuple[int, ...]:
+    """How the stages are grouped. It changes no value, only where the compiler exchanges: one bit at a time is best,
+    except that 4 warps do 1024 elements with 3 exchanges of all values and one of a bit, instead of 4."""
+    return (2, 4, 3, 1) if (block, warps) == (1024, 4) else (1,) * (block.bit_length() - 1)
+
+
+@triton.jit
+def scaled(y, hi, lo, EXACT: tl.constexpr):
+    """y · (hi + lo) in about one rounding; EXACT: lo is 0, and infinity must stay infinity."""
+    if EXACT:
+        return y * hi
+    else:
+        return tl.fma(y, hi, y * lo)
+
+
+@triton.jit
+def scaled_plus(y, hi, lo, z, EXACT: tl.constexpr):
+    """y · (hi + lo) + z in about one rounding."""
+    if EXACT:
+        return tl.fma(y, hi, z)
+    else:
+        return tl.fma(y, hi, tl.fma(y, lo, z))
+
+
+def split_scale(scale: float | None, block: int) -> tuple[float, float]:
+    """The scale as hi + lo in float32, lo of the sign of hi or 0; None: 1/sqrt(block), irrational every second time.
+
+    A scale given as a number has no more meaning than its float32, so only the exact one is split.
+    """
+    if scale is not None:
+        return _float32(scale), 0.0
+    exact = 1.0 / math.sqrt(block)
+    hi = _float32(exact)
+    if hi > exact:
+        hi = torch.nextafter(torch.tensor(hi), torch.tensor(0.0)).item()
+    return hi, _float32(exact - hi)
+
+
+def _float32(value: float) -> float:
+    return torch.tensor(value, dtype=torch.float32).item()
+
+
+def require_floats(name: str, dtype: torch.dtype) -> None:
+    """float64 has its own instance on the CPU only."""
+    if dtype not in FLOATS:
+        raise TypeError(f"{name} must be float32, bfloat16 or float16 on a GPU, got {dtype}; float64 runs on the CPU")
+
+
+def require_block(block_size: int) -> None:
+    if block_size > LARGEST_BLOCK:
+        raise ValueError(f"block_size must be at most {LARGEST_BLOCK} on a GPU, got {block_size}")
+
+
+def launch(kernel: Any, programs: int, *arguments: Any, warps: int, **constants: Any) -> None:
+    """Every launch goes through here.
+
+    Floating-point fusion is off: which products are fused would depend on how the compiler specialised the arguments,
+    and a row's bits on its batch. Where an FMA is wanted the kernels say so.
+    """
+    if programs:
+        kernel[(programs,)](*arguments, **constants, num_warps=warps, enable_fp_fusion=False)

@@ -1,0 +1,198 @@
+"""What the Triton kernels compute, proved in Triton's interpreter: values, dtypes, strides, edges. No GPU is needed.
+
+The launchers take the arguments of the raw operators, so each raw call of each case goes through both; float64 on the
+CPU says what is right. Speed is no subject here (test_aot.py, benchmarks/gpu.py).
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import memory
+from sylvester import ops  # noqa: F401  (registers the operators)
+from sylvester.benchmarks import checks
+from sylvester.ops._spec import OPERATORS, Case, Make, Operator, RawCall
+
+triton = pytest.importorskip("triton", reason="triton is not installed")
+if not triton.knobs.runtime.interpret:
+    reason = "a GPU is present, so Triton compiles; TRITON_INTERPRET=1 pytest tests/test_triton.py runs these"
+    pytest.skip(reason, allow_module_level=True)
+
+from sylvester.kernels import _drive, _interpreter, hadamard_scan  # noqa: E402
+
+_interpreter.convert_one_element_arrays()
+
+LONGEST = 70
+"""Steps: longer cases run in float32 only, each step takes the interpreter milliseconds."""
+SIXTEEN_BITS = (torch.bfloat16, torch.float16)
+
+
+def _calls() -> list[Any]:
+    """Every case in float32, every second one in either 16-bit dtype too."""
+    found = []
+    for operator in OPERATORS.values():
+        if not operator.launchers:
+            continue
+        for i, case in enumerate(operator.cases_of("small", "edge")):
+            short = max(case.build(torch.float32).get("drive", torch.empty(0)).shape[:2], default=0) <= LONGEST
+            dtypes = [torch.float32, SIXTEEN_BITS[i // 2 % 2]] if short and i % 2 else [torch.float32]
+            for dtype in dtypes:
+                label = f"{operator.name}-{case.label}-{str(dtype).removeprefix('torch.')}"
+                found.append(pytest.param(operator, case, dtype, id=label))
+    return found
+
+
+def launch(operator: Operator, call: RawCall) -> tuple[torch.Tensor, ...]:
+    """Results, or the written argument, of the launcher; arguments keep their values."""
+    written = memory.written_arguments(call)
+    arguments = [a.clone() if i in written else a for i, a in enumerate(call.arguments)]
+    results = operator.launchers[call.name](*arguments)
+    return tuple(arguments[i] for i in written) if results is None else checks.tensors_of(results)
+
+
+def wanted(call: RawCall) -> tuple[torch.Tensor, ...]:
+    """The same from the CPU in float64."""
+    wide = [a.double() if isinstance(a, torch.Tensor) and a.is_floating_point() else a for a in call.arguments]
+    results = call.overload(*wide)
+    return tuple(wide[i] for i in memory.written_arguments(call)) if results is None else checks.tensors_of(results)
+
+
+def assert_close(got: torch.Tensor, want: torch.Tensor, bound: float, what: str) -> None:
+    """Within ``bound`` of the largest value, or of 1: samples are standard normal, so smaller values have cancelled.
+
+    16-bit values may be off by a whole unit: the interpreter cuts off where a GPU rounds.
+    """
+    assert got.shape == want.shape, what
+    info = torch.finfo(got.dtype)
+    got, want = got.double(), want.double()
+    assert torch.equal(got.isnan(), want.isnan()), what
+    if not got.numel():
+        return
+    largest = max(want.abs().max().item(), 1.0)
+    allowed = bound * largest + (2 * info.eps * want.abs() if info.bits == 16 else 0.0)
+    assert ((got - want).abs() <= allowed).logical_or(want.isnan()).all(), f"{what}: {(got - want).abs().max():.3g}"
+
+
+@pytest.mark.parametrize(("operator", "case", "dtype"), _calls())
+def test_same_as_float64(operator: Operator, case: Case, dtype: torch.dtype) -> None:
+    arguments = case.build(dtype)
+    bound = checks.GRADIENT_FACTOR * operator.error_bound(arguments)
+    for call in operator.raw_calls(arguments):
+        try:
+            results = launch(operator, call)
+        except ValueError as error:
+            assert "at most 32768 on a GPU" in str(error)
+            continue
+        like = call.overload(*[a.clone() if isinstance(a, torch.Tensor) else a for a in call.arguments])
+        for i, (got, want) in enumerate(zip(results, wanted(call), strict=True)):
+            assert_close(got, want, bound, f"{call.name}, result {i}")
+        for got, meta in zip(results, checks.tensors_of(like) if like is not None else (), strict=False):
+            assert (got.dtype, got.stride()) == (meta.dtype, meta.stride()), call.name
+
+
+def scan(kind: str, steps: int, rows: int, width: int, block: int, inputs: int = 3, **flags: bool) -> tuple[Any, ...]:
+    """Arguments of the raw scan."""
+    m = Make.seeded(3, torch.float32)
+    drive, weight = m.normal(steps, rows, width), None
+    if kind == "fused":
+        drive, weight = m.normal(steps, rows, inputs), m.normal(width, inputs)
+    elif kind == "tokens":
+        drive, weight = m.integers(inputs, steps, rows), m.normal(inputs, width)
+    options = (flags.get(name, False) for name in ("last_only", "reverse", "batch_first"))
+    return (drive, weight, m.signs(width), m.normal(width), m.normal(rows, width), block, *options, True)
+
+
+def check_scan(*arguments: Any) -> None:
+    """Forward and backward with rebuilt states."""
+    operator, (*tensors, block, _, reverse, batch_first, _) = OPERATORS["hadamard_scan"], arguments
+    forward = RawCall("hadamard_scan", arguments)
+    states, last, checkpoints = forward.overload(*arguments)
+    backward = (states, last, *tensors[:4], None, last, checkpoints, block, reverse, batch_first, True, True, True)
+    for call in (forward, RawCall("hadamard_scan_backward", backward)):
+        for i, (got, want) in enumerate(zip(launch(operator, call), wanted(call), strict=True)):
+            assert_close(got, want, 2e-5, f"{call.name}, result {i}")
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(("kind", "inputs"), [("fused", 20), ("fused", 2), ("tokens", 5), ("tokens", 300)])
+def test_chunks_of_steps(kind: str, inputs: int, reverse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where an array (steps, B, D) has to exist it is made for whole checkpoint intervals at a time."""
+    monkeypatch.setattr(_drive, "CHUNK_BYTES", 0)
+    check_scan(*scan(kind, 130, 2, 8, 4, inputs, reverse=reverse))
+
+
+def test_blocks_that_do_not_fit_a_program() -> None:
+    check_scan(*scan("given", 66, 1, 8192, 8192))
+    check_scan(*scan("tokens", 3, 2, 8192, 8192, reverse=True))
+
+
+def test_token_out_of_range_gives_nan_rows() -> None:
+    """And nothing is read or written out of bounds; the other rows are right."""
+    drive, weight, *rest = scan("tokens", 4, 3, 16, 16, 5)
+    for wrong in (-1, 5, 1 << 32):
+        drive[1, 1] = wrong
+        states, last, kept = hadamard_scan.hadamard_scan(drive, weight, *rest)
+        assert states[1:, 1].isnan().all() and last[1].isnan().all()
+        assert states[:, ::2].isfinite().all() and states[0].isfinite().all()
+        sign, bias, _, block = rest[:4]
+        needs = (False, False, True, True, True)
+        gradients = hadamard_scan.hadamard_scan_backward(
+            torch.ones_like(states), None, drive, weight, sign, bias, None, last, kept, block, *needs
+        )
+        assert gradients[1].isfinite().all() and gradients[2].isnan().any()
+
+
+def test_step_has_the_bits_of_the_scan() -> None:
+    for kind in ("given", "fused", "tokens"):
+        drive, weight, sign, bias, h, block, *_ = arguments = scan(kind, 3, 2, 48, 16)
+        states, _, _ = hadamard_scan.hadamard_scan(*arguments)
+        for t in range(3):
+            h = hadamard_scan.hadamard_step(drive[t], weight, sign, bias, h, block)
+            assert torch.equal(h, states[t])
+
+
+def test_row_has_its_bits_in_any_batch() -> None:
+    for kind in ("given", "fused", "tokens"):
+        drive, weight, sign, bias, h0, *rest = arguments = scan(kind, 5, 4, 48, 16)
+        states, _, _ = hadamard_scan.hadamard_scan(*arguments)
+        alone, _, _ = hadamard_scan.hadamard_scan(drive[:, 2:3], weight, sign, bias, h0[2:3], *rest)
+        assert torch.equal(alone, states[:, 2:3])
+
+
+def test_everything_is_written() -> None:
+    operator = OPERATORS["hadamard_scan"]
+    case = next(case for case in operator.cases if case.label.startswith("fused T=200"))
+    for call in operator.raw_calls(case.build(torch.float32)):
+        clean = launch(operator, call)
+        with memory.poisoned():
+            for again, once in zip(launch(operator, call), clean, strict=True):
+                assert torch.equal(again, once)
+
+
+@pytest.mark.parametrize("operator", [o for o in OPERATORS.values() if o.launchers], ids=lambda o: o.name)
+def test_float64_is_refused(operator: Operator) -> None:
+    for call in operator.raw_calls(operator.cases[0].build(torch.float64)):
+        with pytest.raises(TypeError, match="float64 runs on the CPU"):
+            operator.launchers[call.name](*call.arguments)
+
+
+def test_import_touches_no_driver() -> None:
+    code = (
+        "import torch, sylvester.kernels.hadamard_transform, sylvester.kernels.hadamard_scan\n"
+        "from triton.runtime import driver\n"
+        "print(torch.cuda.is_initialized(), driver._active)"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == ["False", "None"]
+
+
+def test_gpu_benchmark_runs() -> None:
+    """benchmarks/gpu.py is meant for another machine; here its code runs on tiny sizes."""
+    child = [sys.executable, "-m", "benchmarks.gpu", "--interpret", "--tune"]
+    run = subprocess.run(child, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert run.returncode == 0 and ", 0 wrong" in run.stdout, run.stdout + run.stderr
