@@ -144,9 +144,8 @@ def train_copy(
     keep_freed_memory()
     with training_bar(f"copy {length}", steps) as report:
         result = train(model, task, settings, report)
-    final = evaluate(model, task, settings.evaluation_sequences, seed=seed)
     with mistakes():
-        summary = save_run(directory, model, task, settings, result, final, threads_used)
+        summary, final = save_run(directory, model, task, settings, result, threads_used)
     print_facts(
         {
             "outcome": result.outcome,

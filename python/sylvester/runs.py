@@ -11,17 +11,21 @@ from typing import Any
 
 from . import models
 from .tasks import TASKS, name_of_task
-from .training import Evaluation, Progress, Result, Settings
+from .training import Evaluation, Progress, Result, Settings, evaluate
 
 SUMMARY, CURVE = "summary.json", "loss.png"
 
 
 def save_run(
-    directory: Path, model: Any, task: Any, settings: Settings, result: Result, final: Evaluation, threads: int
-) -> dict[str, Any]:
-    """Write everything and return the summary; the model is written first, the plot last."""
+    directory: Path, model: Any, task: Any, settings: Settings, result: Result, threads: int
+) -> tuple[dict[str, Any], Evaluation]:
+    """Write everything; returns the summary and how the model does on fresh sequences.
+
+    The model is safe before anything that takes time, so a second Ctrl-C does not lose it.
+    """
     task_name = name_of_task(task)
     models.save(model, directory, task={"name": task_name, **asdict(task)})
+    final = evaluate(model, task, settings.evaluation_sequences, seed=settings.seed)
     summary = {
         "task": task_name,
         "model": models.name_of(model),
@@ -42,7 +46,7 @@ def save_run(
     models.write_file(directory / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
     if result.history:
         models.write_file(directory / CURVE, loss_curve(result.history, task.baseline))
-    return summary
+    return summary, final
 
 
 def load_run(directory: Path) -> tuple[Any, Any]:
