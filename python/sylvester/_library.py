@@ -14,7 +14,7 @@ LEVELS = ("scalar", "avx2", "avxvnni", "avx512", "avx512vnni")
 
 def path() -> Path:
     """The file of the compiled library that belongs to this package (it may not exist)."""
-    return Path(__file__).parent / "libsylvester.so"
+    return Path(__file__).resolve().parent / "libsylvester.so"
 
 
 def load() -> None:
