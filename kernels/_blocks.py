@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import torch
@@ -40,8 +41,10 @@ def _digit(x, SIZE: tl.constexpr, BITS: tl.constexpr):
 
 
 def digits(block: int, warps: int) -> tuple[int, ...]:
-    """How the stages are grouped. It changes no value, only where the compiler exchanges: one bit at a time is best,
-    except that 4 warps do 1024 elements with 3 exchanges of all values and one of a bit, instead of 4."""
+    """How the stages are grouped: it changes no value, only where the compiler exchanges.
+
+    One bit at a time is best; but 4 warps then take 4 exchanges for 1024 elements, where 3 and one shuffled bit do.
+    """
     return (2, 4, 3, 1) if (block, warps) == (1024, 4) else (1,) * (block.bit_length() - 1)
 
 
@@ -63,6 +66,7 @@ def scaled_plus(y, hi, lo, z, EXACT: tl.constexpr):
         return tl.fma(y, hi, tl.fma(y, lo, z))
 
 
+@cache
 def split_scale(scale: float | None, block: int) -> tuple[float, float]:
     """The scale as hi + lo in float32, lo of the sign of hi or 0; None: 1/sqrt(block), irrational every second time.
 
@@ -90,6 +94,16 @@ def require_floats(name: str, dtype: torch.dtype) -> None:
 def require_block(block_size: int) -> None:
     if block_size > LARGEST_BLOCK:
         raise ValueError(f"block_size must be at most {LARGEST_BLOCK} on a GPU, got {block_size}")
+
+
+@cache
+def chip(device: torch.device) -> tuple[int, int]:
+    """(multiprocessors, bytes of shared memory a program may have)."""
+    if device.type != "cuda":  # the interpreter
+        return 2, 1 << 20
+    properties = torch.cuda.get_device_properties(device)
+    shared = getattr(properties, "shared_memory_per_block_optin", properties.shared_memory_per_block)
+    return properties.multi_processor_count, shared
 
 
 def launch(kernel: Any, programs: int, *arguments: Any, warps: int, **constants: Any) -> None:

@@ -6,13 +6,13 @@ A contiguous x is a stream of blocks of 2**LOG_BLOCK elements; a program takes t
     <= 1024    1024 elements      1       <= 16
     2048       1 block            1       16
     4096       1 block            2       16
-    8192       1 block            8       20 (24)
+    8192       1 block            8       20 (float32: 24)
     16384      1 block            16      24
-    32768      1 block, 2 halves  16      24
+    32768      1 block, 2 halves  16      24, and 2 (4) more where the next block is fetched meanwhile
 
-Cost: x read once, y written once; log2(block) additions an element; 16-20 instructions an element in all (read off
-the sm_90 binary), where 31 would still keep up with the memory of an H200 for 16-bit elements, as would 31 bytes of
-exchange. Up to 2048 elements one warp owns a tile: no barrier among warps.
+Cost: x read once, y written once; log2(block) additions an element and 5-25 instructions in all (read off the sm_90
+binary, no pre or post). 31 instructions, or 31 bytes of exchange, would still keep up with the memory of an H200 for
+16-bit elements. Up to 2048 elements one warp owns a tile: no barrier among warps.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ def _store(y, tile, post, start, left, first_block, q, hi, lo, SIZE: tl.constexp
 
 
 @triton.jit
-def _transform(x, y, pre, post, elements, q, hi, lo, SIZE: tl.constexpr, HALVES: tl.constexpr,
-               LOG_BLOCK: tl.constexpr, DIGITS: tl.constexpr, EXACT: tl.constexpr):  # fmt: skip
+def _tile(tile, x, y, pre, post, elements, q, hi, lo, SIZE: tl.constexpr, HALVES: tl.constexpr,
+          LOG_BLOCK: tl.constexpr, DIGITS: tl.constexpr, EXACT: tl.constexpr):  # fmt: skip
     """One tile of HALVES · SIZE elements; SIZE holds whole blocks, or half a block when HALVES is 2."""
     LOG_PART: tl.constexpr = LOG_BLOCK - HALVES + 1
-    first = tl.program_id(0).to(tl.int64) * (HALVES * SIZE)
+    first = tl.cast(tile, tl.int64) * (HALVES * SIZE)
     left = tl.minimum(elements - first, HALVES * SIZE).to(tl.int32)
     first_block = ((first >> LOG_BLOCK) % q).to(tl.int32)
     x += first
@@ -68,6 +68,17 @@ def _transform(x, y, pre, post, elements, q, hi, lo, SIZE: tl.constexpr, HALVES:
         _store(y, a - b, post, SIZE, left, first_block, q, hi, lo, SIZE, LOG_BLOCK, EXACT)
         a += b
     _store(y, a, post, 0, left, first_block, q, hi, lo, SIZE, LOG_BLOCK, EXACT)
+
+
+@triton.jit
+def _transform(x, y, pre, post, elements, tiles, q, hi, lo, SIZE: tl.constexpr, HALVES: tl.constexpr,
+               LOG_BLOCK: tl.constexpr, DIGITS: tl.constexpr, EXACT: tl.constexpr, STAGES: tl.constexpr):  # fmt: skip
+    """One tile a program; with two stages, a program for every multiprocessor fetches each tile during the last."""
+    if STAGES == 1:
+        _tile(tl.program_id(0), x, y, pre, post, elements, q, hi, lo, SIZE, HALVES, LOG_BLOCK, DIGITS, EXACT)
+    else:
+        for tile in tl.range(tl.program_id(0), tiles, tl.num_programs(0), num_stages=STAGES):
+            _tile(tile, x, y, pre, post, elements, q, hi, lo, SIZE, HALVES, LOG_BLOCK, DIGITS, EXACT)
 
 
 def plan(block: int) -> tuple[int, int, int]:
@@ -107,10 +118,16 @@ def _run(x: Tensor, y: Tensor, block_size: int, scale: float | None, pre: Tensor
         return
     hi, lo = blocks.split_scale(scale, block_size)
     size, halves, warps = plan(block_size)
+    tiles, stages = triton.cdiv(x.numel(), size * halves), 1
+    programs = tiles
+    if halves == 2:  # alone on its multiprocessor, a program has nobody else to hide the latency of its loads
+        processors, shared = blocks.chip(x.device)
+        if 4 * size + halves * size * x.element_size() <= shared:
+            programs, stages = min(tiles, processors), 2
     pre, post = (vector if vector is None else vector.contiguous() for vector in (pre, post))
     blocks.launch(
-        _transform, triton.cdiv(x.numel(), size * halves),
-        x, y, pre, post, x.numel(), x.shape[-1] // block_size, hi, lo,
+        _transform, programs,
+        x, y, pre, post, x.numel(), tiles, x.shape[-1] // block_size, hi, lo,
         SIZE=size, HALVES=halves, LOG_BLOCK=block_size.bit_length() - 1,
-        DIGITS=blocks.digits(min(size, block_size), warps), EXACT=lo == 0.0, warps=warps,
+        DIGITS=blocks.digits(min(size, block_size), warps), EXACT=lo == 0.0, STAGES=stages, warps=warps,
     )  # fmt: skip

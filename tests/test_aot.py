@@ -18,8 +18,6 @@ import pytest
 
 Record = dict[str, Any]
 
-SHARED_BYTES = {"80": 166912, "90": 232448, "100": 232448, "120": 101376, "gfx942": 65536}
-"""Chip -> what a block may have."""
 REGISTERS = 65536
 """Of a multiprocessor of every CUDA chip here."""
 
@@ -31,7 +29,7 @@ Memory: 4.3 TB/s at 1.98 GHz on 132 multiprocessors, 16.5 bytes a cycle each. Lo
 
 
 @pytest.fixture(scope="module")
-def records() -> list[Record]:
+def compiled() -> dict[str, Any]:
     if find_spec("triton") is None:
         pytest.skip("triton is not installed")
     import triton
@@ -39,10 +37,15 @@ def records() -> list[Record]:
     if not (Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump").exists():
         pytest.skip("this triton carries no cuobjdump to read binaries with")
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    child = [sys.executable, str(Path(__file__).with_name("aot.py")), *SHARED_BYTES]
+    child = [sys.executable, str(Path(__file__).with_name("aot.py"))]
     run = subprocess.run(child, capture_output=True, text=True, env=environment)
     assert run.returncode == 0, run.stderr[-4000:]
     return json.loads(run.stdout)
+
+
+@pytest.fixture
+def records(compiled: dict[str, Any]) -> list[Record]:
+    return compiled["records"]
 
 
 def threads(record: Record) -> int:
@@ -64,17 +67,18 @@ def starting(records: list[Record], *labels: str) -> list[Record]:
     return chosen
 
 
-def test_every_chip_compiles_every_kernel(records: list[Record]) -> None:
+def test_every_chip_compiles_every_kernel(compiled: dict[str, Any]) -> None:
+    assert set(compiled["limits"]) == {"80", "90", "100", "120", "gfx942"}
     for kind in ("transform", "scan", "backward"):
-        assert {r["chip"] for r in records if r["label"].startswith(kind)} == set(SHARED_BYTES)
+        assert {r["chip"] for r in compiled["records"] if r["label"].startswith(kind)} == set(compiled["limits"])
 
 
 def test_nothing_spills(records: list[Record]) -> None:
     assert not over(records, lambda r: r["local"] or r.get("whole", {}).get("spills"))
 
 
-def test_shared_memory_fits(records: list[Record]) -> None:
-    assert not over(records, lambda r: r["shared"] > SHARED_BYTES[r["chip"]])
+def test_shared_memory_fits(compiled: dict[str, Any]) -> None:
+    assert not over(compiled["records"], lambda r: r["shared"] > compiled["limits"][r["chip"]])
 
 
 def test_registers_fit(records: list[Record]) -> None:
@@ -89,7 +93,10 @@ def test_one_warp_transforms_up_to_2048(records: list[Record]) -> None:
 
 def test_large_transforms_exchange_little(records: list[Record]) -> None:
     large = [r for r in starting(records, "transform") if r["block"] > 2048]
-    assert not over(large, lambda r: per_element(r, "exchange") > 24 or r["whole"]["barriers"] > 15)
+    most = {8192: (24, 11), 16384: (24, 7), 32768: (28, 17)}  # the last with 4 of the fetch ahead
+    for record in (r for r in large if r["block"] in most):
+        exchange, barriers = most[record["block"]]
+        assert per_element(record, "exchange") <= exchange and record["whole"]["barriers"] <= barriers, record
     target = starting(records, "transform 4096")
     assert not over(target, lambda r: per_element(r, "exchange") > 16 or r["whole"]["barriers"] > 3)
 
@@ -97,8 +104,14 @@ def test_large_transforms_exchange_little(records: list[Record]) -> None:
 def test_transforms_keep_up_with_memory(records: list[Record]) -> None:
     plain = [r for r in starting(records, "transform") if "with" not in r["label"]]
     assert not over(plain, lambda r: per_element(r, "instructions") > MEMORY_BOUND)
-    # 16 bytes an access, which is how much a thread can ask for.
-    assert not over(plain, lambda r: r["whole"]["LDG"] + r["whole"]["STG"] != 16 * r["whole"]["accesses"])
+    for record in plain:  # 16 bytes an access, which is how much a thread can ask for
+        whole = record["whole"]
+        assert whole["LDG"] + whole["LDGSTS"] + whole["STG"] == 16 * whole["accesses"], record
+
+
+def test_largest_transform_fetches_the_next_tile(records: list[Record]) -> None:
+    for record in starting(records, "transform 32768"):
+        assert record["loop"]["LDGSTS"] == record["loop"]["STG"] > 0, record
 
 
 def test_scan_keeps_its_state_on_chip(records: list[Record]) -> None:
