@@ -153,6 +153,11 @@ void mix(const typename V::Real* x, int64_t x_stride, int64_t samples, int64_t i
       auto* zs = z + s * width + j;
       if (four && wide) mix_block<V, kSamples, kColumns>(xs, x_stride, inputs, ws, width, zs);
       if (four && !wide) mix_block<V, kSamples, 1>(xs, x_stride, inputs, ws, width, zs);
+      if (!four && j + 2 * kColumns * kLanes <= width) {
+        mix_block<V, 1, 2 * kColumns>(xs, x_stride, inputs, ws, width, zs);
+        j += 2 * kColumns * kLanes;
+        continue;
+      }
       if (!four && wide) mix_block<V, 1, kColumns>(xs, x_stride, inputs, ws, width, zs);
       if (!four && !wide) mix_block<V, 1, 1>(xs, x_stride, inputs, ws, width, zs);
       j += (wide ? kColumns : 1) * kLanes;

@@ -30,7 +30,7 @@ void forward(const Problem& p, const Forward& io, int64_t tile, typename V::Real
     if (p.kind == DriveKind::fused) t.read_inputs(k, 1, n);
     for (int64_t r = 0; r < t.rows; r += t.group) {
       const int64_t m = t.rows - r < t.group ? t.rows - r : t.group;
-      t.point_at_drive(r, m, k, 1, n);
+      t.point_at_drive(r, m, k, 1, n, true);
       if (io.states.data == nullptr) {
         run<V, Mode::forward, Out::none>(p, t.work, t.state_rows + r, t.pointers, 0, n, m);
         continue;
@@ -155,7 +155,7 @@ void backward(const Problem& p, const Backward& io, int64_t tile, typename V::Re
       backward_rows(t, io, r, m, start, n, partial);
     }
     if (fused && io.need_weight) {
-      outer<V>(t.inputs, p.inputs, t.out, t.rows * n, p.inputs, p.padded, partial + 2 * p.padded);
+      outer<V>(t.x, p.inputs, t.out, t.rows * n, p.inputs, p.padded, partial + 2 * p.padded);
     }
     if (fused && io.grad_drive.data != nullptr) {
       const int64_t row = round_up(p.inputs, kLanes);

@@ -1,6 +1,7 @@
 // A time tile of the recurrence, by the place where the state fits: registers, two blocks of L1 in turn, or L1.
 #pragma once
 
+#include "hadamard_scan/drive.h"
 #include "hadamard_scan/pipelined.h"
 
 namespace {
@@ -35,6 +36,10 @@ void run_in_registers(const Coefficients<V>& c, typename V::Real* const* states,
 #pragma GCC unroll 16
   for (int v = 0; v < kVectors * Rows; ++v) row.state[v] = load<V>(states[r0 + v / kVectors] + v % kVectors * kLanes);
   for (int64_t k = first; k < count; ++k) {
+    if (Rows == 1 && steps.lazy_x != nullptr) {
+      mix<V>(steps.lazy_x + k * steps.lazy_inputs, steps.lazy_inputs, 1, steps.lazy_inputs, steps.lazy_weight,
+             kVectors * kLanes, steps.lazy_z + k * kVectors * kLanes);
+    }
 #pragma GCC unroll 8
     for (int r = 0; r < Rows; ++r) {
       drive[r] = steps.drive[r0 + r][k];
@@ -79,10 +84,16 @@ void run_width(const Coefficients<V>& c, typename V::Real* const* states, const 
   }
 }
 
+// The state of a row stays in registers
+template <class V>
+bool is_in_registers(const Problem& p) {
+  return p.block == p.width && p.width >= kLanes && p.width <= kRegisterBlock<V>;
+}
+
 // How many rows run() likes to get at once
 template <class V>
 int64_t group_rows(const Problem& p) {
-  if (p.block != p.width || p.width < kLanes || p.width > kRegisterBlock<V>) return 1;
+  if (!is_in_registers<V>(p)) return 1;
   const int64_t fit = kRegisterBlock<V> / p.width;
   return fit < kMaxTileRows ? fit : kMaxTileRows;
 }

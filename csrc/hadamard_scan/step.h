@@ -63,6 +63,12 @@ struct Coefficients {
 // The pointers of a time tile: one drive and one output for every row and step
 template <class Real>
 struct Steps {
+  // Set for a lone row in registers with a fused drive: its drive rows are filled step by step, from x (steps, inputs),
+  // so that the product runs beside the recurrence, which leaves the pipes idle while it waits for itself.
+  const Real* lazy_x = nullptr;
+  const Real* lazy_weight = nullptr;
+  Real* lazy_z = nullptr;  // drive[0][0]
+  int64_t lazy_inputs = 0;
   const Real* drive[kMaxTileRows][kMaxTileSteps];
   const Real* ahead[kMaxTileRows][kMaxTileSteps];
   Real* out[kMaxTileRows][kMaxTileSteps];

@@ -26,6 +26,7 @@ struct Tile {
   int64_t first, rows, group, steps;  // rows [first, first + rows); group: rows run at once; steps of a time tile
   bool wide;
   Real *state, *rebuilt, *work, *zeros, *drive, *out, *second, *inputs, *input_grads;
+  const Real* x = nullptr;  // of the time tile
   Real* state_rows[kMaxTileRows];
   Real* rebuilt_rows[kMaxTileRows];
   Steps<Real> pointers;
@@ -61,29 +62,47 @@ struct Tile {
     return at;
   }
 
-  // A fused drive's x, sample r·n + c, for the steps k = start + direction·c
+  // A fused drive's x, sample r·n + c, for the steps k = start + direction·c: where it lies, if it lies like that
   void read_inputs(int64_t start, int64_t direction, int64_t n) {
-    Real padded[kLanes];
-    for (int64_t r = 0; r < rows; ++r) {
-      for (int64_t c = 0; c < n; ++c) {
-        const char* from = element(p.drive, time_of(p, start + direction * c), first + r);
-        Real* to = inputs + (r * n + c) * p.inputs;
-        const int64_t whole = p.inputs / kLanes * kLanes;
-        widen_row<V>(from, p.drive.dtype, whole, to);
-        if (whole == p.inputs) continue;
-        widen_row<V>(from + whole * sylvester::size_of(p.drive.dtype), p.drive.dtype, p.inputs - whole, padded);
-        for (int64_t i = whole; i < p.inputs; ++i) to[i] = padded[i - whole];
-      }
+    const bool real = p.drive.dtype == p.real;
+    const int64_t stride = (p.reverse ? -direction : direction) * p.drive.step;
+    x = inputs;
+    if (real && rows == 1 && stride == p.inputs) {
+      x = reinterpret_cast<const Real*>(element(p.drive, time_of(p, start), first));
+    } else {
+      for (int64_t r = 0; r < rows; ++r)
+        for (int64_t c = 0; c < n; ++c) read_input(start + direction * c, first + r, inputs + (r * n + c) * p.inputs);
     }
-    if (wide) mix<V>(inputs, p.inputs, rows * n, p.inputs, static_cast<const Real*>(p.weight), p.padded, drive);
+    if (wide) mix<V>(x, p.inputs, rows * n, p.inputs, static_cast<const Real*>(p.weight), p.padded, drive);
   }
 
-  // Drive pointers of rows [r0, r0 + m) of the tile, for the steps k = start + direction·c
-  void point_at_drive(int64_t r0, int64_t m, int64_t start, int64_t direction, int64_t n) {
+  void read_input(int64_t k, int64_t b, Real* to) const {
+    const char* from = element(p.drive, time_of(p, k), b);
+    if (p.drive.dtype == p.real) {
+      std::memcpy(to, from, static_cast<size_t>(p.inputs) * sizeof(Real));
+      return;
+    }
+    const int64_t whole = p.inputs / kLanes * kLanes;
+    widen_row<V>(from, p.drive.dtype, whole, to);
+    if (whole == p.inputs) return;
+    Real padded[kLanes];
+    widen_row<V>(from + whole * sylvester::size_of(p.drive.dtype), p.drive.dtype, p.inputs - whole, padded);
+    for (int64_t i = whole; i < p.inputs; ++i) to[i] = padded[i - whole];
+  }
+
+  // Drive pointers of rows [r0, r0 + m) of the tile, for the steps k = start + direction·c. lazily: whoever runs the
+  // steps may fill the rows.
+  void point_at_drive(int64_t r0, int64_t m, int64_t start, int64_t direction, int64_t n, bool lazily = false) {
     if (p.kind == DriveKind::given) return point_at(p.drive, drive, r0, m, start, direction, n);
-    if (p.kind == DriveKind::fused && !wide) {
-      const auto* weight = static_cast<const Real*>(p.weight);
-      mix<V>(inputs + r0 * n * p.inputs, p.inputs, m * n, p.inputs, weight, p.padded, drive);
+    const bool lazy = lazily && p.kind == DriveKind::fused && !wide && m == 1 && is_in_registers<V>(p);
+    const auto* weight = static_cast<const Real*>(p.weight);
+    pointers.lazy_x = lazy ? x + r0 * n * p.inputs : nullptr;
+    if (lazy) {
+      pointers.lazy_weight = weight;
+      pointers.lazy_inputs = p.inputs;
+      pointers.lazy_z = drive;
+    } else if (p.kind == DriveKind::fused && !wide) {
+      mix<V>(x + r0 * n * p.inputs, p.inputs, m * n, p.inputs, weight, p.padded, drive);
     }
     Real* at = wide ? drive + r0 * n * p.padded : drive;
     for (int64_t r = 0; r < m; ++r) {
