@@ -1,9 +1,8 @@
-"""Every way torch can reach an operator, and the traps that opcheck does not see, over every operator and case."""
+"""Every way torch can reach an operator: opcheck, modes, compile, export, CUDA graphs."""
 
 from __future__ import annotations
 
 import sysconfig
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,49 +10,15 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.autograd import forward_ad
 
 import battery
 import memory
+from calls import Call, assert_equal_results, every_case, every_operator, first_case, leaf
 from sylvester.benchmarks import checks
-from sylvester.ops._spec import OPERATORS, Arguments, Case, Operator
+from sylvester.ops._spec import Arguments, Case, Operator
 
-every_operator = pytest.mark.parametrize("operator", [pytest.param(o, id=o.name) for o in OPERATORS.values()])
-every_case = pytest.mark.parametrize(
-    ("operator", "case"),
-    [pytest.param(o, c, id=f"{o.name}-{c.label}") for o in OPERATORS.values() for c in o.cases_of("small", "edge")],
-)
 OPCHECKS = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
 QUICK = OPCHECKS[:3]
-
-
-def first_case(operator: Operator) -> Case:
-    return operator.cases_of("small")[0]
-
-
-def float_tensors(arguments: Arguments) -> list[str]:
-    return [n for n, v in arguments.items() if isinstance(v, torch.Tensor) and v.is_floating_point()]
-
-
-class Call(torch.nn.Module):
-    """An operator as a module of its tensors: what is traced and exported."""
-
-    def __init__(self, operator: Operator, arguments: Arguments) -> None:
-        super().__init__()
-        self.function = operator.function
-        self.names = [name for name, value in arguments.items() if isinstance(value, torch.Tensor)]
-        self.fixed = {name: value for name, value in arguments.items() if name not in self.names}
-
-    def forward(self, *tensors: torch.Tensor) -> Any:
-        return self.function(**dict(zip(self.names, tensors, strict=True)), **self.fixed)
-
-    def tensors(self, arguments: Arguments) -> tuple[torch.Tensor, ...]:
-        return tuple(arguments[name] for name in self.names)
-
-
-def assert_equal_results(got: Any, want: Any, what: str) -> None:
-    for g, w in zip(checks.tensors_of(got), checks.tensors_of(want), strict=True):
-        assert battery.same_bits(g, w), f"other bits {what}"
 
 
 @every_case
@@ -70,14 +35,8 @@ def test_opcheck(operator: Operator, case: Case) -> None:
         differentiable = not written and not call.name.endswith("_backward")
         torch.library.opcheck(call.overload, call.arguments, test_utils=QUICK if differentiable else OPCHECKS)
         if not written:
-            leaves = tuple(_leaf(value) for value in call.arguments)
+            leaves = tuple(leaf(value) for value in call.arguments)
             torch.library.opcheck(call.overload, leaves, test_utils=OPCHECKS if differentiable else QUICK)
-
-
-def _leaf(value: Any) -> Any:
-    if isinstance(value, torch.Tensor) and value.is_floating_point():
-        return value.detach().clone().requires_grad_()
-    return value
 
 
 @every_case
@@ -186,104 +145,8 @@ def test_cuda_graph(operator: Operator) -> None:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         captured = battery.run(operator, arguments)
-    for name in float_tensors(arguments):
-        arguments[name].neg_()
+    for tensor in arguments.values():
+        if isinstance(tensor, torch.Tensor) and tensor.is_floating_point():
+            tensor.neg_()
     graph.replay()
     assert_equal_results(captured, battery.run(operator, arguments), "replayed")
-
-
-@every_operator
-def test_mixed_devices_are_refused(operator: Operator) -> None:
-    """Otherwise torch runs the fake kernel and returns memory that nobody wrote."""
-    for case in operator.cases_of("small"):
-        arguments = case.build(torch.float32)
-        call = Call(operator, arguments)
-        for name in call.names[1:]:
-            with pytest.raises((ValueError, TypeError), match=name):
-                operator.function(**{**arguments, name: arguments[name].to("meta")})
-        for raw in operator.raw_calls(arguments):
-            for position in range(1, len(raw.arguments)):
-                if isinstance(raw.arguments[position], torch.Tensor):
-                    mixed = list(raw.arguments)
-                    mixed[position] = mixed[position].to("meta")
-                    with pytest.raises((ValueError, TypeError, RuntimeError)):
-                        raw.overload(*mixed)
-
-
-@every_operator
-def test_forward_mode_is_refused(operator: Operator) -> None:
-    """Otherwise the tangent is zero, silently."""
-    arguments = first_case(operator).build(torch.float32)
-    for name in checks.leaves_of(operator, arguments):
-        with forward_ad.dual_level():
-            dual = forward_ad.make_dual(arguments[name], torch.ones_like(arguments[name]))
-            with pytest.raises(NotImplementedError, match="forward-mode"):
-                operator.function(**{**arguments, name: dual})
-
-
-@every_operator
-def test_torch_func_is_right_or_refused(operator: Operator) -> None:
-    arguments = first_case(operator).build(torch.float32)
-    name, *_ = checks.leaves_of(operator, arguments)
-
-    def score(leaf: torch.Tensor) -> torch.Tensor:
-        return battery.run(operator, {**arguments, name: leaf})[0].sum()
-
-    leaf = arguments[name].clone().requires_grad_()
-    (want,) = torch.autograd.grad(score(leaf), leaf)
-    try:
-        got = torch.func.grad(score)(arguments[name])
-    except (RuntimeError, NotImplementedError) as error:
-        assert str(error), "refused without a word"
-    else:
-        torch.testing.assert_close(got, want)
-
-
-@every_operator
-def test_in_place_form(operator: Operator) -> None:
-    """Where a room has ``<op>_``: same values, gradients refused, the version counter moves."""
-    in_place = getattr(import_module(f"sylvester.ops.{operator.name}"), f"{operator.name}_", None)
-    if in_place is None:
-        pytest.skip(f"{operator.name} has no in-place form")
-    for case in operator.cases_of("small", "edge"):
-        arguments = case.build(torch.float32)
-        first, *_ = arguments
-        x = arguments[first] = arguments[first].contiguous()  # overlapping views are refused, see below
-        want = battery.run(operator, arguments)
-        version = x._version
-        assert in_place(**arguments) is x
-        assert_equal_results(x, want[0], f"in place, {case.label}")
-        assert x._version > version, "the version counter did not move"
-        for name in checks.leaves_of(operator, arguments):
-            with pytest.raises(RuntimeError, match="requires grad"):
-                in_place(**{**arguments, name: _leaf(arguments[name])})
-        if x.numel():
-            with pytest.raises((ValueError, RuntimeError), match="overlap|single memory location"):
-                in_place(**{**arguments, first: x[:1].expand(2, *x.shape)})
-
-
-def _schemas() -> list[Any]:
-    return [s for s in torch._C._jit_get_all_schemas() if s.name.startswith("sylvester::")]
-
-
-def test_schemas_keep_the_rules() -> None:
-    """No defaults (the dispatcher drops them), no keyword-only arguments (no gradients), no str (they leak)."""
-    for schema in _schemas():
-        for argument in schema.arguments:
-            assert not argument.has_default_value(), f"{schema.name}: {argument.name} has a default"
-            assert not argument.kwarg_only, f"{schema.name}: {argument.name} is keyword-only"
-            assert "str" not in str(argument.type), f"{schema.name}: {argument.name} is a str"
-        assert not any("str" in str(result.type) for result in schema.returns), f"{schema.name} returns a str"
-
-
-def test_every_registered_operator_is_reached() -> None:
-    """opcheck sees what raw_calls names, so raw_calls must name everything."""
-    called = {
-        f"sylvester::{call.name}"
-        for operator in OPERATORS.values()
-        for case in operator.cases
-        if case.kind != "benchmark"
-        for call in operator.raw_calls(case.build(torch.float32))
-    }
-    public = {schema.name for schema in _schemas() if not schema.name.startswith("sylvester::_")}
-    assert called == public
