@@ -187,3 +187,12 @@ def test_three_compiled_graphs_train_on_any_length() -> None:
         (got,), (want,) = (torch.autograd.grad(function(drive), a["sign"]) for function in (compiled, score))
         assert torch.equal(got, want)
     assert counter.frame_count <= 3
+
+
+def test_a_raw_backward_refuses_narrower_checkpoints() -> None:
+    """They would be read past their end."""
+    drive, sign, marks = torch.zeros(130, 2, 8), torch.ones(8), torch.zeros(2, 2, 8, dtype=torch.float16)
+    last, given = torch.zeros(2, 8), (None, torch.ones(2, 8), drive, None, sign, None, None)
+    with pytest.raises(ValueError, match="checkpoints must have the dtype of last"):
+        torch.ops.sylvester.hadamard_scan_backward(*given, last, marks, 8, False, False, True, False, True)
+    torch.ops.sylvester.hadamard_scan_backward(*given, last, marks.float(), 8, False, False, True, False, True)

@@ -169,7 +169,12 @@ Gradients scan_backward(const std::optional<Tensor>& grad_states, const std::opt
     const int64_t count = p.steps > 0 ? (p.steps - 1) / kCheckpointSteps : 0;
     SYLVESTER_CHECK(!need_sign || checkpoints.size(0) == count, kOp, ": checkpoints must have ", count, " rows, got ",
                     checkpoints.size(0), " (the forward ran with keep = False)");
-    if (need_sign) check_shape(kOp, "checkpoints", checkpoints, {count, p.batch, p.width});
+    if (need_sign) {
+      check_cpu(kOp, "checkpoints", checkpoints);
+      check_shape(kOp, "checkpoints", checkpoints, {count, p.batch, p.width});
+      SYLVESTER_CHECK(checkpoints.scalar_type() == last.scalar_type(), kOp,
+                      ": checkpoints must have the dtype of last");
+    }
   }
   io.last = end.data_ptr();
   io.checkpoints = marks.data_ptr();
