@@ -45,8 +45,6 @@ Isa level_from_environment() {
 
 }  // namespace
 
-const char* isa_name(Isa level) noexcept { return kNames[static_cast<int>(level)]; }
-
 bool isa_supported(Isa level) noexcept {
   if (level == Isa::scalar) return true;
 #if defined(__x86_64__)

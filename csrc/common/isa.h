@@ -7,8 +7,6 @@ namespace sylvester {
 enum class Isa : int { scalar = 0, avx2 = 1, avxvnni = 2, avx512 = 3, avx512vnni = 4 };
 constexpr int kIsaCount = 5;
 
-const char* isa_name(Isa level) noexcept;
-
 // True when the CPU has, and the operating system saves, everything the level's compiler flags use.
 bool isa_supported(Isa level) noexcept;
 

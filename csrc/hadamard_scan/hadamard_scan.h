@@ -3,10 +3,11 @@
 // Time is counted in processing order: step k is t = k, or t = T-1-k when reverse. Real is float, or double when
 // everything is float64. P is the width D padded to 16; arrays with P columns hold zeros in the padding.
 //
-//   drive      given (T,B,D) · fused (T,B,I) with U · token (T,B) with a table (V,D)
-//   states     (T,B,D) in the drive's type    last, h0 (B,D) Real    checkpoints (C,B,D) Real: the state after 64(c+1)
-//   steps partial    (2 + rows of U or of the table) × P Real, added to: dsign, dbias, dweight of the tiles that share
-//   it
+//   drive        given (T,B,D) · fused (T,B,I) with U · token (T,B) with a table (V,D)
+//   states       (T,B,D) in the drive's type
+//   last, h0     (B,D) Real
+//   checkpoints  (C,B,D) Real: the state after 64(c+1) steps
+//   partial      (2 + rows of U or of the table, P) Real, added to: dsign, dbias, dweight of the tiles that share it
 //
 // A tile is tile_rows rows; time goes through it in tile_steps(P) steps at a time, so that drive, state and output of a
 // time tile meet in L1. Whatever the drive is, the recurrence sees a pointer to P Real numbers for each step and row:

@@ -42,7 +42,7 @@ struct Tile {
     }
   }
 
-  // Lays the arrays out from `at` on and returns the end; with null it only counts
+  // Lays the arrays out from `at` on, touching none, and returns the end
   Real* place(Real* at) {
     const int64_t row = p.padded, time_tile = p.tile_rows * steps * row;
     const int64_t values = p.kind == DriveKind::fused ? p.tile_rows * steps : 0;
