@@ -192,7 +192,8 @@ def test_three_compiled_graphs_train_on_any_length() -> None:
 def test_a_raw_backward_refuses_narrower_checkpoints() -> None:
     """They would be read past their end."""
     drive, sign, marks = torch.zeros(130, 2, 8), torch.ones(8), torch.zeros(2, 2, 8, dtype=torch.float16)
-    last, given = torch.zeros(2, 8), (None, torch.ones(2, 8), drive, None, sign, None, None)
+    last, given = torch.zeros(2, 8), (None, torch.ones(2, 8), drive, None, sign, *(None,) * 6)
+    flags = (True, False, False, True, False, True)
     with pytest.raises(ValueError, match="checkpoints must have the dtype of last"):
-        torch.ops.sylvester.hadamard_scan_backward(*given, last, marks, 8, False, False, True, False, True)
-    torch.ops.sylvester.hadamard_scan_backward(*given, last, marks.float(), 8, False, False, True, False, True)
+        torch.ops.sylvester.hadamard_scan_backward(*given, last, marks, 8, 0, *flags)
+    torch.ops.sylvester.hadamard_scan_backward(*given, last, marks.float(), 8, 0, *flags)

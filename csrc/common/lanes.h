@@ -77,6 +77,29 @@ SYLVESTER_INLINE lanes16<R> flip(lanes16<R> x, lanes16<R> s) {
   for (int q = 0; q < 4; ++q) x.quad[q] = (typename lanes16<R>::Quad)((Bits)x.quad[q] ^ (Bits)s.quad[q]);
   return x;
 }
+// max(x, 0); NaN stays
+template <class R>
+SYLVESTER_INLINE lanes16<R> relu(lanes16<R> x) {
+  const typename lanes16<R>::Quad none = {};
+  for (int q = 0; q < 4; ++q) x.quad[q] = none > x.quad[q] ? none : x.quad[q];
+  return x;
+}
+// x where m is not 0, else +0
+template <class R>
+SYLVESTER_INLINE lanes16<R> where_nonzero(lanes16<R> m, lanes16<R> x) {
+  const typename lanes16<R>::Quad none = {};
+  for (int q = 0; q < 4; ++q) x.quad[q] = m.quad[q] != none ? x.quad[q] : none;
+  return x;
+}
+// -0 where x is negative, else +0: what flip() takes
+template <class R>
+SYLVESTER_INLINE lanes16<R> sign_bits(lanes16<R> x) {
+  using Word = std::conditional_t<sizeof(R) == 4, uint32_t, uint64_t>;
+  using Bits [[gnu::vector_size(4 * sizeof(R))]] = Word;
+  constexpr Word kTop = Word{1} << (8 * sizeof(R) - 1);
+  for (int q = 0; q < 4; ++q) x.quad[q] = (typename lanes16<R>::Quad)((Bits)x.quad[q] & kTop);
+  return x;
+}
 // a − b on the multiply pipes, where there are any, for loops that leave those idle and the add pipes full
 template <class R>
 SYLVESTER_INLINE lanes16<R> sub_fused(lanes16<R> a, lanes16<R> b) {

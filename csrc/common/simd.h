@@ -46,6 +46,11 @@ SYLVESTER_INLINE f32x16 mul(f32x16 a, f32x16 b) { return {_mm512_mul_ps(a.x, b.x
 SYLVESTER_INLINE f32x16 fma(f32x16 a, f32x16 b, f32x16 c) { return {_mm512_fmadd_ps(a.x, b.x, c.x)}; }
 SYLVESTER_INLINE f32x16 fms(f32x16 a, f32x16 b, f32x16 c) { return {_mm512_fmsub_ps(a.x, b.x, c.x)}; }
 SYLVESTER_INLINE f32x16 flip(f32x16 x, f32x16 s) { return {_mm512_xor_ps(x.x, s.x)}; }
+SYLVESTER_INLINE f32x16 relu(f32x16 x) { return {_mm512_max_ps(_mm512_setzero_ps(), x.x)}; }
+SYLVESTER_INLINE f32x16 where_nonzero(f32x16 m, f32x16 x) {
+  return {_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(m.x, _mm512_setzero_ps(), _CMP_NEQ_UQ), x.x)};
+}
+SYLVESTER_INLINE f32x16 sign_bits(f32x16 x) { return {_mm512_and_ps(x.x, _mm512_set1_ps(-0.0f))}; }
 // fma with ±1 rounds as the addition does and runs on the multiply pipes, which the other stages leave idle.
 template <int Stride>
 SYLVESTER_INLINE f32x16 butterfly(f32x16 v) {
@@ -106,6 +111,18 @@ SYLVESTER_INLINE f32x16 fms(f32x16 a, f32x16 b, f32x16 c) {
   return {_mm256_fmsub_ps(a.lo, b.lo, c.lo), _mm256_fmsub_ps(a.hi, b.hi, c.hi)};
 }
 SYLVESTER_INLINE f32x16 flip(f32x16 x, f32x16 s) { return {_mm256_xor_ps(x.lo, s.lo), _mm256_xor_ps(x.hi, s.hi)}; }
+SYLVESTER_INLINE f32x16 relu(f32x16 x) {
+  return {_mm256_max_ps(_mm256_setzero_ps(), x.lo), _mm256_max_ps(_mm256_setzero_ps(), x.hi)};
+}
+SYLVESTER_INLINE f32x16 where_nonzero(f32x16 m, f32x16 x) {
+  const __m256 none = _mm256_setzero_ps();
+  return {_mm256_and_ps(_mm256_cmp_ps(m.lo, none, _CMP_NEQ_UQ), x.lo),
+          _mm256_and_ps(_mm256_cmp_ps(m.hi, none, _CMP_NEQ_UQ), x.hi)};
+}
+SYLVESTER_INLINE f32x16 sign_bits(f32x16 x) {
+  const __m256 top = _mm256_set1_ps(-0.0f);
+  return {_mm256_and_ps(x.lo, top), _mm256_and_ps(x.hi, top)};
+}
 template <int Stride>
 SYLVESTER_INLINE __m256 butterfly_f32x8(__m256 v) {
   __m256 other;

@@ -58,28 +58,26 @@ inline char* element(const Sequence& s, int64_t t, int64_t b) {
   return static_cast<char*>(s.data) + (t * s.step + b * s.row) * sylvester::size_of(s.dtype);
 }
 
-inline int64_t time_of(const Problem& p, int64_t k) { return p.reverse ? p.steps - 1 - k : k; }
-
 // True when rows of s can be read and written in place as padded Real rows
 inline bool is_direct(const Problem& p, const Sequence& s) { return s.dtype == p.real && p.width == p.padded; }
 
-// The row of s at step k: the caller's memory, or `to` filled from it
+// The row of s at (t, b): the caller's memory, or `to` filled from it
 template <class V>
-const typename V::Real* read_row(const Problem& p, const Sequence& s, int64_t k, int64_t b, typename V::Real* to) {
-  const char* from = element(s, time_of(p, k), b);
+const typename V::Real* read_row(const Problem& p, const Sequence& s, int64_t t, int64_t b, typename V::Real* to) {
+  const char* from = element(s, t, b);
   if (is_direct(p, s)) return reinterpret_cast<const typename V::Real*>(from);
   widen_row<V>(from, s.dtype, p.width, to);
   return to;
 }
 
-inline int64_t token_of(const Problem& p, int64_t k, int64_t b) {
-  return static_cast<const int64_t*>(p.drive.data)[time_of(p, k) * p.drive.step + b * p.drive.row];
+inline int64_t token_of(const Problem& p, int64_t t, int64_t b) {
+  return static_cast<const int64_t*>(p.drive.data)[t * p.drive.step + b * p.drive.row];
 }
 
 template <class V>
-const typename V::Real* read_token(const Problem& p, int64_t k, int64_t b, typename V::Real* to) {
+const typename V::Real* read_token(const Problem& p, int64_t t, int64_t b, typename V::Real* to) {
   const char* from =
-      static_cast<const char*>(p.weight) + token_of(p, k, b) * p.width * sylvester::size_of(p.weight_dtype);
+      static_cast<const char*>(p.weight) + token_of(p, t, b) * p.width * sylvester::size_of(p.weight_dtype);
   if (p.weight_dtype == p.real && p.width == p.padded) return reinterpret_cast<const typename V::Real*>(from);
   widen_row<V>(from, p.weight_dtype, p.width, to);
   return to;

@@ -1,94 +1,23 @@
-// From tensors to a Problem: checks, and the small arrays (signs, bias, transposed weight) that the kernels want.
+// From tensors to a Problem: the checks.
 #pragma once
 
-#include <algorithm>
-#include <array>
-#include <cmath>
-#include <optional>
+#include <utility>
 
-#include "common/binding.h"
-#include "hadamard_scan/hadamard_scan.h"
+#include "hadamard_scan/bound.h"
 
 namespace sylvester::hadamard_scan {
 
-constexpr const char* kOp = "hadamard_scan";
 constexpr int64_t kLargestBlock = int64_t{1} << 20;
 constexpr int64_t kPartialFloor = int64_t{1} << 22;  // elements of all partials together that are always allowed
 constexpr int64_t kMostPartials = 64;
+constexpr int64_t kActivatedTile = 1024;  // elements
 
-inline ScalarType scalar_type(Dtype real) { return real == Dtype::float64 ? ScalarType::Double : ScalarType::Float; }
-
-inline Tensor converted(const Tensor& t, Dtype real) {
-  return t.scalar_type() == scalar_type(real) ? t : torch::stable::to(t, scalar_type(real));
-}
-
-// How (T,B,n), (B,T,n) and, for one step, (B,n) lie in a tensor; n is left out for tokens.
-enum class Axes { time_first, batch_first, step };
-
-// The last axis must be contiguous.
-inline Sequence sequence(const Tensor& t, Axes axes, Dtype dtype) {
-  if (axes == Axes::step) return {t.data_ptr(), 0, t.stride(0), dtype};
-  const int time = axes == Axes::batch_first ? 1 : 0;
-  return {t.data_ptr(), t.stride(time), t.stride(1 - time), dtype};
-}
-
-inline Tensor with_dense_rows(const Tensor& t) {
-  return t.size(-1) <= 1 || t.stride(-1) == 1 ? t : torch::stable::contiguous(t);
-}
-
-// A Problem with the tensors that its pointers point into
-struct Bound {
-  Problem p{};
-  std::optional<Tensor> drive;
-  std::optional<Tensor> table;
-  Scratch<char> constants;  // sign, bias and, fused, the transposed weight
-  Axes axes;
-  ScalarType io;  // of states
-
-  std::array<int64_t, 3> sequence_shape(int64_t last) const {
-    return axes == Axes::batch_first ? std::array{p.batch, p.steps, last} : std::array{p.steps, p.batch, last};
-  }
-};
-
-template <class Real>
-void fill_constants(Bound& b, const Tensor& sign, const std::optional<Tensor>& bias,
-                    const std::optional<Tensor>& weight) {
-  Problem& p = b.p;
-  const int64_t rows = 4 + (p.kind == DriveKind::fused ? p.inputs : 0);
-  b.constants = scratch<char>(rows * p.padded * static_cast<int64_t>(sizeof(Real)));
-  Real* at = reinterpret_cast<Real*>(b.constants.get());
-  std::fill(at, at + rows * p.padded, Real{0});
-  const Tensor signs = converted(sign, p.real);
-  const Real* s = static_cast<const Real*>(signs.data_ptr());
-  const int64_t step = signs.stride(0);
-  for (int64_t d = 0; d < p.width; ++d) {
-    const Real value = s[d * step];
-    SYLVESTER_CHECK(value == Real{1} || value == Real{-1}, kOp, ": sign must hold only -1 and +1, got ", value,
-                    " at index ", d);
-    at[d] = std::copysign(Real{0}, value);
-    at[2 * p.padded + d] = value * static_cast<Real>(p.scale.hi);
-    at[3 * p.padded + d] = value * static_cast<Real>(p.scale.lo);
-  }
-  p.sign = at;
-  if (bias) {
-    const Tensor values = converted(*bias, p.real);
-    const Real* from = static_cast<const Real*>(values.data_ptr());
-    for (int64_t d = 0; d < p.width; ++d) at[p.padded + d] = from[d * values.stride(0)];
-  }
-  if (p.kind != DriveKind::fused) return;
-  const Tensor u = converted(*weight, p.real);
-  const Real* from = static_cast<const Real*>(u.data_ptr());
-  const int64_t row = u.stride(0), column = u.stride(1);
-  Real* to = at + 4 * p.padded;
-  for (int64_t i = 0; i < p.inputs; ++i)
-    for (int64_t d = 0; d < p.width; ++d) to[i * p.padded + d] = from[d * row + i * column];
-  p.weight = to;
-}
-
+// Those after the end of a row are never read.
 inline void check_tokens(const Bound& b) {
   const auto* tokens = static_cast<const int64_t*>(b.p.drive.data);
   for (int64_t t = 0; t < b.p.steps; ++t) {
     for (int64_t r = 0; r < b.p.batch; ++r) {
+      if (t >= steps_of(b.p, r)) continue;
       const int64_t token = tokens[t * b.p.drive.step + r * b.p.drive.row];
       SYLVESTER_CHECK(token >= 0 && token < b.p.inputs, kOp, ": drive holds token ", token, ", weight has rows 0 to ",
                       b.p.inputs - 1);
@@ -132,36 +61,106 @@ inline void bind_drive(Bound& b, const Tensor& drive, const std::optional<Tensor
   check_cpu(kOp, "weight", *weight);
 }
 
-inline Bound bind(const Tensor& drive, const std::optional<Tensor>& weight, const Tensor& sign,
-                  const std::optional<Tensor>& bias, int64_t block, bool reverse, Axes axes) {
+inline void bind_lengths(Bound& b, const Tensor& lengths) {
+  check_cpu(kOp, "lengths", lengths);
+  check_shape(kOp, "lengths", lengths, {b.p.batch});
+  const ScalarType type = lengths.scalar_type();
+  SYLVESTER_CHECK(type == ScalarType::Long || type == ScalarType::Int, kOp, ": lengths must be int64 or int32");
+  b.lengths = packed(type == ScalarType::Long ? lengths : torch::stable::to(lengths, ScalarType::Long));
+  b.p.lengths = static_cast<const int64_t*>(b.lengths->data_ptr());
+  for (int64_t r = 0; r < b.p.batch; ++r) {
+    SYLVESTER_CHECK(b.p.lengths[r] >= 0 && b.p.lengths[r] <= b.p.steps, kOp,
+                    ": lengths must be from 0 to T = ", b.p.steps, ", got ", b.p.lengths[r], " at index ", r);
+  }
+}
+
+// The arguments that a step has too
+struct Recurrence {
+  const std::optional<Tensor>& weight;
+  const Tensor& sign;
+  const std::optional<Tensor>& bias;
+  const std::optional<Tensor>& act_bias;
+  int64_t block, activation;
+};
+
+inline void bind_vectors(Bound& b, const Recurrence& r) {
+  Problem& p = b.p;
+  SYLVESTER_CHECK(r.activation >= 0 && r.activation <= 2, kOp, ": activation must be 0, 1 or 2, got ", r.activation);
+  p.activation = static_cast<Activation>(r.activation);
+  SYLVESTER_CHECK(r.act_bias.has_value() == (p.activation == Activation::modrelu), kOp,
+                  ": act_bias must be given with modrelu, and only with it");
+  for (const auto& [name, vector] : {std::pair("bias", &r.bias), std::pair("act_bias", &r.act_bias)}) {
+    if (!*vector) continue;
+    check_cpu(kOp, name, **vector);
+    check_shape(kOp, name, **vector, {p.width});
+    dtype_of(kOp, name, **vector);
+  }
+}
+
+inline Bound bind(const Tensor& drive, const Recurrence& r, const std::optional<Tensor>& lengths, bool reverse,
+                  Axes axes) {
   Bound b{};
   b.axes = axes;
   Problem& p = b.p;
+  const Tensor& sign = r.sign;
   check_cpu(kOp, "sign", sign);
   SYLVESTER_CHECK(sign.dim() == 1 && sign.size(0) > 0, kOp, ": sign must have shape (D,), got ",
                   shape_text(sizes(sign)));
   dtype_of(kOp, "sign", sign);
   p.width = sign.size(0);
   p.padded = (p.width + 15) / 16 * 16;
-  check_block(kOp, p.width, block, kLargestBlock);
-  p.block = block;
+  check_block(kOp, p.width, r.block, kLargestBlock);
+  p.block = r.block;
   p.reverse = reverse;
-  if (bias) {
-    check_cpu(kOp, "bias", *bias);
-    check_shape(kOp, "bias", *bias, {p.width});
-    dtype_of(kOp, "bias", *bias);
-  }
-  bind_drive(b, drive, weight);
+  bind_vectors(b, r);
+  bind_drive(b, drive, r.weight);
   p.steps = axes == Axes::step ? 1 : drive.size(axes == Axes::batch_first ? 1 : 0);
   p.batch = drive.size(axes == Axes::time_first ? 1 : 0);
+  if (lengths) bind_lengths(b, *lengths);
   if (p.kind == DriveKind::token) check_tokens(b);
   p.real = b.io == ScalarType::Double ? Dtype::float64 : Dtype::float32;
-  p.scale = split_scale(std::nullopt, block, p.real);
+  p.scale = split_scale(std::nullopt, p.block, p.real);
   // Sums over rows run over this partition in order: it may depend on shapes, never on threads.
   p.tile_rows = std::clamp<int64_t>((p.batch + 15) / 16, 1, kMaxTileRows);
-  p.real == Dtype::float64 ? fill_constants<double>(b, sign, bias, weight)
-                           : fill_constants<float>(b, sign, bias, weight);
+  // An activated backward keeps 64 states of every row of its tile, which should fit a second-level cache.
+  if (p.activation != Activation::identity) {
+    p.tile_rows = std::clamp<int64_t>(kActivatedTile / p.padded, 1, p.tile_rows);
+  }
+  p.real == Dtype::float64 ? fill_constants<double>(b, sign, r.bias, r.act_bias, r.weight)
+                           : fill_constants<float>(b, sign, r.bias, r.act_bias, r.weight);
   return b;
+}
+
+inline void bind_readout(Bound& b, const Tensor& weight, const std::optional<Tensor>& bias) {
+  check_cpu(kOp, "readout", weight);
+  dtype_of(kOp, "readout", weight);
+  SYLVESTER_CHECK(
+      weight.dim() == 2 && weight.size(1) == b.p.width && weight.size(0) >= 1 && weight.size(0) <= kMostOutputs, kOp,
+      ": readout must have shape (O, ", b.p.width, "), O from 1 to ", kMostOutputs, ", got ",
+      shape_text(sizes(weight)));
+  if (bias) {
+    check_cpu(kOp, "readout_bias", *bias);
+    check_shape(kOp, "readout_bias", *bias, {weight.size(0)});
+    dtype_of(kOp, "readout_bias", *bias);
+  }
+  b.p.real == Dtype::float64 ? fill_readout<double>(b, weight, bias) : fill_readout<float>(b, weight, bias);
+}
+
+inline void check_state(const char* name, const Tensor& t, const Problem& p) {
+  check_cpu(kOp, name, t);
+  check_shape(kOp, name, t, {p.batch, p.width});
+  SYLVESTER_CHECK(t.scalar_type() == scalar_type(p.real), kOp, ": ", name,
+                  p.real == Dtype::float64 ? " must be float64, as drive is" : " must be float32");
+}
+
+// A checked (B,D) array, with the tensor it points into
+inline std::optional<Tensor> bind_rows(const Problem& p, const char* name, const std::optional<Tensor>& t,
+                                       const void*& to) {
+  if (!t) return std::nullopt;
+  check_state(name, *t, p);
+  const Tensor dense = packed(*t);
+  to = dense.data_ptr();
+  return dense;
 }
 
 inline int64_t tile_count(const Problem& p) { return (p.batch + p.tile_rows - 1) / p.tile_rows; }
@@ -169,7 +168,7 @@ inline int64_t tile_count(const Problem& p) { return (p.batch + p.tile_rows - 1)
 // Vector element-operations of one tile, for the thread grain
 inline int64_t tile_cost(const Problem& p) {
   const int64_t inputs = p.kind == DriveKind::fused ? p.inputs : 0;
-  return p.tile_rows * p.steps * p.padded * (8 + inputs);
+  return p.tile_rows * p.steps * p.padded * (8 + inputs + p.readout.outputs);
 }
 
 }  // namespace sylvester::hadamard_scan

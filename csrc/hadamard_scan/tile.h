@@ -1,10 +1,14 @@
-// A tile of rows on its way through time: where its scratch lies, and the drive pointers of each time tile.
+// A tile of rows of equal length on its way through time: where its scratch lies, and the drive pointers of each time
+// tile.
 #pragma once
 
 #include "hadamard_scan/drive.h"
 #include "hadamard_scan/recurrence.h"
 
 namespace {
+
+using sylvester::hadamard_scan::Activation;
+using sylvester::hadamard_scan::kCheckpointSteps;
 
 inline int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
@@ -18,22 +22,27 @@ inline int64_t tile_steps(int64_t padded) {
 // From this many inputs on, U is streamed once for all rows of a tile, not once a row
 constexpr int64_t kWideInputs = 64;
 
+// Rows [row, row + rows) of the tile, steps start + direction·c for c in [0, steps): what is worked on at once
+struct Strip {
+  int64_t row, rows, start, direction, steps;
+};
+
 template <class V>
 struct Tile {
   using Real = typename V::Real;
 
   const Problem& p;
-  int64_t first, rows, group, steps;  // rows [first, first + rows); group: rows run at once; steps of a time tile
+  int64_t first, rows, total;  // rows [first, first + rows) of the batch, each of `total` steps
+  int64_t group, steps;        // rows run at once; steps of a time tile
   bool wide;
-  Real *state, *rebuilt, *work, *zeros, *drive, *out, *second, *inputs, *input_grads;
+  Real *state, *rebuilt, *work, *zeros, *drive, *out, *grads, *known, *segment, *inputs, *input_grads, *outputs;
   const Real* x = nullptr;  // of the time tile
   Real* state_rows[kMaxTileRows];
   Real* rebuilt_rows[kMaxTileRows];
-  Steps<Real> pointers;
 
-  Tile(const Problem& problem, int64_t tile, Real* scratch)
-      : p(problem), first(tile * problem.tile_rows), group(group_rows<V>(problem)), steps(tile_steps(problem.padded)) {
-    rows = p.batch - first < p.tile_rows ? p.batch - first : p.tile_rows;
+  Tile(const Problem& problem, int64_t first_row, int64_t row_count, Real* scratch)
+      : p(problem), first(first_row), rows(row_count), group(group_rows<V>(problem)), steps(tile_steps(p.padded)) {
+    total = p.batch > 0 ? steps_of(p, first) : 0;
     wide = p.kind == DriveKind::fused && p.inputs > kWideInputs;
     place(scratch);
     for (int64_t r = 0; r < rows; ++r) {
@@ -56,116 +65,132 @@ struct Tile {
     take(zeros, row);
     take(drive, time_tile);
     take(out, time_tile);
-    take(second, time_tile);
+    take(grads, time_tile);
+    take(known, time_tile);
+    take(segment, p.activation == Activation::identity ? 0 : p.tile_rows * kCheckpointSteps * row);
     take(inputs, values * p.inputs + kLanes);  // rows of x are widened in whole vectors
     take(input_grads, values * round_up(p.inputs, kLanes));
+    take(outputs, p.readout.outputs > 0 ? p.tile_rows * steps * round_up(p.readout.outputs, kLanes) : 0);
     return at;
   }
 
-  // A fused drive's x, sample r·n + c, for the steps k = start + direction·c: where it lies, if it lies like that
+  int64_t time_of(int64_t k) const { return p.reverse ? total - 1 - k : k; }
+  int64_t stride_of(const Strip& strip, int64_t step) const { return (p.reverse ? -step : step) * strip.direction; }
+  char* at(const Sequence& s, int64_t k, int64_t r) const { return element(s, time_of(k), first + r); }
+
+  // A fused drive's x of all rows, sample r·n + c, for the steps k = start + direction·c: where it lies, if it lies
+  // like that
   void read_inputs(int64_t start, int64_t direction, int64_t n) {
     const bool real = p.drive.dtype == p.real;
     const int64_t stride = (p.reverse ? -direction : direction) * p.drive.step;
     x = inputs;
     if (real && rows == 1 && stride == p.inputs) {
-      x = reinterpret_cast<const Real*>(element(p.drive, time_of(p, start), first));
+      x = reinterpret_cast<const Real*>(at(p.drive, start, 0));
     } else {
       for (int64_t r = 0; r < rows; ++r)
-        for (int64_t c = 0; c < n; ++c) read_input(start + direction * c, first + r, inputs + (r * n + c) * p.inputs);
+        for (int64_t c = 0; c < n; ++c) {
+          read_values(at(p.drive, start + direction * c, r), p.drive.dtype, p.inputs, inputs + (r * n + c) * p.inputs);
+        }
     }
     if (wide) mix<V>(x, p.inputs, rows * n, p.inputs, static_cast<const Real*>(p.weight), p.padded, drive);
   }
 
-  void read_input(int64_t k, int64_t b, Real* to) const {
-    const char* from = element(p.drive, time_of(p, k), b);
-    if (p.drive.dtype == p.real) {
-      std::memcpy(to, from, static_cast<size_t>(p.inputs) * sizeof(Real));
+  void read_values(const char* from, Dtype dtype, int64_t count, Real* to) const {
+    if (dtype == p.real) {
+      std::memcpy(to, from, static_cast<size_t>(count) * sizeof(Real));
       return;
     }
-    const int64_t whole = p.inputs / kLanes * kLanes;
-    widen_row<V>(from, p.drive.dtype, whole, to);
-    if (whole == p.inputs) return;
+    const int64_t whole = count / kLanes * kLanes;
+    widen_row<V>(from, dtype, whole, to);
+    if (whole == count) return;
     Real padded[kLanes];
-    widen_row<V>(from + whole * sylvester::size_of(p.drive.dtype), p.drive.dtype, p.inputs - whole, padded);
-    for (int64_t i = whole; i < p.inputs; ++i) to[i] = padded[i - whole];
+    widen_row<V>(from + whole * sylvester::size_of(dtype), dtype, count - whole, padded);
+    for (int64_t i = whole; i < count; ++i) to[i] = padded[i - whole];
   }
 
-  // Drive pointers of rows [r0, r0 + m) of the tile, for the steps k = start + direction·c. lazily: whoever runs the
-  // steps may fill the rows.
-  void point_at_drive(int64_t r0, int64_t m, int64_t start, int64_t direction, int64_t n, bool lazily = false) {
-    if (p.kind == DriveKind::given) return point_at(p.drive, drive, r0, m, start, direction, n);
-    const bool lazy = lazily && p.kind == DriveKind::fused && !wide && m == 1 && is_in_registers<V>(p);
+  // Drive pointers of a strip. lazily: whoever runs the steps may fill the rows.
+  void point_at_drive(const Strip& strip, Steps<Real>& to, bool lazily = false) {
+    if (p.kind == DriveKind::given) return point_at(p.drive, drive, strip, to);
+    const int64_t n = strip.steps;
+    const bool lazy = lazily && p.kind == DriveKind::fused && !wide && strip.rows == 1 && is_in_registers<V>(p);
     const auto* weight = static_cast<const Real*>(p.weight);
-    pointers.lazy_x = lazy ? x + r0 * n * p.inputs : nullptr;
+    to.lazy_x = lazy ? x + strip.row * n * p.inputs : nullptr;
     if (lazy) {
-      pointers.lazy_weight = weight;
-      pointers.lazy_inputs = p.inputs;
-      pointers.lazy_z = drive;
+      to.lazy_weight = weight;
+      to.lazy_inputs = p.inputs;
+      to.lazy_z = drive;
     } else if (p.kind == DriveKind::fused && !wide) {
-      mix<V>(x + r0 * n * p.inputs, p.inputs, m * n, p.inputs, weight, p.padded, drive);
+      mix<V>(x + strip.row * n * p.inputs, p.inputs, strip.rows * n, p.inputs, weight, p.padded, drive);
     }
-    Real* at = wide ? drive + r0 * n * p.padded : drive;
-    for (int64_t r = 0; r < m; ++r) {
-      for (int64_t c = 0; c < n; ++c, at += p.padded) {
-        const bool token = p.kind == DriveKind::token;
-        pointers.ahead[r][c] = zeros;
-        pointers.drive[r][c] = token ? read_token<V>(p, start + direction * c, first + r0 + r, at) : at;
+    Real* row = wide ? drive + strip.row * n * p.padded : drive;
+    for (int64_t r = 0; r < strip.rows; ++r) {
+      for (int64_t c = 0; c < n; ++c, row += p.padded) {
+        to.ahead[r][c] = zeros;
+        to.drive[r][c] = row;
+        if (p.kind != DriveKind::token) continue;
+        to.drive[r][c] = read_token<V>(p, time_of(strip.start + strip.direction * c), first + strip.row + r, row);
       }
     }
   }
 
   // The same for the rows of s: in place where they are Real rows, else converted into `tile`
-  void point_at(const Sequence& s, Real* tile, int64_t r0, int64_t m, int64_t start, int64_t direction, int64_t n) {
+  void point_at(const Sequence& s, Real* tile, const Strip& strip, Steps<Real>& to) {
     const bool direct = is_direct(p, s);
-    const int64_t stride = (p.reverse ? -direction : direction) * s.step;
-    for (int64_t r = 0; r < m; ++r) {
-      const int64_t b = first + r0 + r;
+    const int64_t stride = stride_of(strip, s.step);
+    for (int64_t r = 0; r < strip.rows; ++r) {
       if (direct) {
-        const Real* at = reinterpret_cast<const Real*>(element(s, time_of(p, start), b));
-        const Real* later = ahead_of(s, r0 + r, m, start, direction * n);
-        for (int64_t c = 0; c < n; ++c) {
-          pointers.drive[r][c] = at + c * stride;
-          pointers.ahead[r][c] = later + c * stride;
+        const Real* from = reinterpret_cast<const Real*>(at(s, strip.start, strip.row + r));
+        const Real* later = ahead_of(s, strip, r);
+        for (int64_t c = 0; c < strip.steps; ++c) {
+          to.drive[r][c] = from + c * stride;
+          to.ahead[r][c] = later + c * stride;
         }
         continue;
       }
-      for (int64_t c = 0; c < n; ++c, tile += p.padded) {
-        pointers.ahead[r][c] = zeros;
-        pointers.drive[r][c] = read_row<V>(p, s, start + direction * c, b, tile);
+      for (int64_t c = 0; c < strip.steps; ++c, tile += p.padded) {
+        to.ahead[r][c] = zeros;
+        const int64_t t = time_of(strip.start + strip.direction * c);
+        to.drive[r][c] = read_row<V>(p, s, t, first + strip.row + r, tile);
       }
     }
   }
 
-  // Where s will be read next after row r of the tile at step k: m rows on, or at the tile's first rows jump steps on.
+  // Where s will be read next after row r of the strip: a strip's rows on, or at the tile's first rows a time tile on.
   // Only ever prefetched, so beyond the end it may be any place.
-  const Real* ahead_of(const Sequence& s, int64_t r, int64_t m, int64_t k, int64_t jump) const {
-    const bool wraps = r + m >= rows;
-    const int64_t step = wraps ? k + jump : k;
-    if (step < 0 || step >= p.steps) return zeros;
-    return reinterpret_cast<const Real*>(element(s, time_of(p, step), first + (wraps ? 0 : r + m)));
+  const Real* ahead_of(const Sequence& s, const Strip& strip, int64_t r) const {
+    const int64_t next = strip.row + r + strip.rows;
+    const int64_t step = next < rows ? strip.start : strip.start + strip.direction * strip.steps;
+    if (step < 0 || step >= total) return zeros;
+    return reinterpret_cast<const Real*>(at(s, step, next < rows ? next : r));
   }
 
-  // Output pointers of the same rows and steps: into s where it takes Real rows, else into `tile`
-  void point_at_output(const Sequence& s, Real* tile, int64_t r0, int64_t m, int64_t start, int64_t direction,
-                       int64_t n) {
+  // Output pointers of a strip: into s where it takes Real rows, else into `tile`
+  void point_at_output(const Sequence& s, Real* tile, const Strip& strip, Steps<Real>& to) {
     const bool direct = s.data != nullptr && is_direct(p, s);
-    const int64_t stride = direct ? (p.reverse ? -direction : direction) * s.step : p.padded;
-    for (int64_t r = 0; r < m; ++r) {
-      Real* at = tile + r * n * p.padded;
-      if (direct) at = reinterpret_cast<Real*>(element(s, time_of(p, start), first + r0 + r));
-      for (int64_t c = 0; c < n; ++c) pointers.out[r][c] = at + c * stride;
+    const int64_t stride = direct ? stride_of(strip, s.step) : p.padded;
+    for (int64_t r = 0; r < strip.rows; ++r) {
+      Real* row = tile + r * strip.steps * p.padded;
+      if (direct) row = reinterpret_cast<Real*>(at(s, strip.start, strip.row + r));
+      for (int64_t c = 0; c < strip.steps; ++c) to.out[r][c] = row + c * stride;
     }
   }
 
   // Sends the outputs on to s when they could not go there directly
-  void write_output(const Sequence& s, int64_t r0, int64_t m, int64_t start, int64_t direction, int64_t n) {
+  void write_output(const Sequence& s, const Strip& strip, const Steps<Real>& from) {
     if (s.data == nullptr || is_direct(p, s)) return;
-    for (int64_t r = 0; r < m; ++r) {
-      for (int64_t c = 0; c < n; ++c) {
-        void* to = element(s, time_of(p, start + direction * c), first + r0 + r);
-        narrow_row<V>(pointers.out[r][c], s.dtype, p.width, to);
+    for (int64_t r = 0; r < strip.rows; ++r) {
+      for (int64_t c = 0; c < strip.steps; ++c) {
+        void* to = at(s, strip.start + strip.direction * c, strip.row + r);
+        narrow_row<V>(from.out[r][c], s.dtype, p.width, to);
       }
     }
+  }
+
+  // Zeros in the n columns of s after the end of each row
+  void clear_after(const Sequence& s, int64_t n) const {
+    for (int64_t t = total; t < p.steps && s.data != nullptr; ++t)
+      for (int64_t r = 0; r < rows; ++r)
+        std::memset(element(s, t, first + r), 0, static_cast<size_t>(n * sylvester::size_of(s.dtype)));
   }
 };
 

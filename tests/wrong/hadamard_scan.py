@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sylvester.ops.hadamard_scan import hadamard_scan
+from sylvester.ops.hadamard_scan import SPEC
 from sylvester.ops.hadamard_transform import hadamard_transform
 from wrong import Wrong
 
 Pair = tuple[Tensor, Tensor]
+hadamard_scan = SPEC.function
 
 
 def _loop(step: Callable[[Tensor, Tensor, int | None], Tensor]) -> Callable[..., Pair]:

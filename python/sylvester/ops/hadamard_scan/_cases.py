@@ -16,9 +16,12 @@ SOURCES = ("given", "fused", "tokens")
 VOCABULARY = 11
 
 
-def make_arguments(m: Make, source: str, steps: int, rows: int, width: int, options: str, inputs: int) -> Arguments:
+def make_arguments(
+    m: Make, source: str, steps: int, rows: int, width: int, options: str, inputs: int, outputs: int = 9
+) -> Arguments:
     """``options`` names the optional arguments and flags of the call."""
     lead = (rows, steps) if "batch_first" in options else (steps, rows)
+    arguments: Arguments
     if source == "tokens":
         arguments = {"drive": m.integers(VOCABULARY, *lead), "weight": m.normal(VOCABULARY, width)}
     elif source == "fused":
@@ -30,6 +33,15 @@ def make_arguments(m: Make, source: str, steps: int, rows: int, width: int, opti
         arguments["bias"] = m.normal(width)
     if "h0" in options:
         arguments["h0"] = m.normal(rows, width, dtype=WIDE[m.dtype])
+    if "lengths" in options:
+        arguments["lengths"] = m.integers(steps + 1, rows)
+    if "readout" in options:
+        arguments["readout_weight"] = m.normal(outputs, width) / sqrt(width)
+        arguments["readout_bias"] = m.normal(outputs)
+    if "relu" in options:
+        arguments["activation"] = "modrelu" if "modrelu" in options else "relu"
+    if "modrelu" in options:
+        arguments["act_bias"] = m.normal(width) / 4
     return arguments | {flag: True for flag in ("last_only", "reverse", "batch_first") if flag in options}
 
 
@@ -42,13 +54,15 @@ def _case(
     *,
     block: int | None = None,
     inputs: int = 3,
+    outputs: int = 9,
     **spec: Any,
 ) -> Case:
     sizes = f"T={steps} B={rows} D={width}" + (f" I={inputs}" if source == "fused" else "")
+    sizes += f" O={outputs}" if "readout" in options else ""
     label = " ".join(part for part in (source, sizes, f"blocks of {block}" if block else "", options) if part)
 
     def make(m: Make) -> Arguments:
-        arguments = make_arguments(m, source, steps, rows, width, options, inputs)
+        arguments = make_arguments(m, source, steps, rows, width, options, inputs, outputs)
         return arguments | {"block_size": block} if block else arguments
 
     return Case(label, make, **spec)
@@ -84,6 +98,31 @@ def _sizes() -> Iterator[Case]:
         yield _case("fused", 6, 5, 32, ("bias", "last_only")[i % 2], inputs=inputs)
 
 
+# Lengths, read-out and activation with each other, with every kind of drive, and over a checkpoint
+_OPTIONS = (
+    ("given", 5, 4, 12, "lengths"),
+    ("fused", 66, 3, 16, "lengths reverse h0 bias"),
+    ("tokens", 130, 3, 16, "lengths batch_first last_only bias"),
+    ("given", 5, 3, 12, "readout"),
+    ("fused", 70, 4, 16, "readout bias lengths h0"),
+    ("tokens", 5, 3, 32, "readout batch_first reverse bias"),
+    ("fused", 5, 3, 16, "readout last_only bias"),
+    ("given", 66, 2, 16, "relu h0 bias"),
+    ("fused", 66, 3, 16, "relu bias last_only"),
+    ("tokens", 66, 3, 16, "relu readout lengths reverse bias"),
+    ("given", 5, 3, 12, "modrelu lengths h0"),
+    ("fused", 66, 3, 16, "modrelu last_only reverse bias h0"),
+    ("tokens", 5, 3, 16, "modrelu readout batch_first bias"),
+)
+
+
+def _options() -> Iterator[Case]:
+    for source, steps, rows, width, options in _OPTIONS:
+        yield _case(source, steps, rows, width, options, block=4 if width == 12 else None)
+    for outputs, width in ((1, 128), (11, 64), (32, 512)):
+        yield _case("fused", 3, 9, width, "readout bias", outputs=outputs)
+
+
 def _strided(m: Make) -> Arguments:
     return {
         "drive": m.normal(16, 9, 6).permute(2, 1, 0)[:, 1:4],
@@ -105,6 +144,7 @@ _timed = partial(_case, kind="benchmark", dtypes=(torch.float32, torch.bfloat16)
 
 CASES = (
     *_sizes(),
+    *_options(),
     Case("given, permuted drive and strided vectors", _strided),
     Case("fused, 16-bit sign and bias", _sixteen_bit_vectors),
     _timed("given", 100, 128, 512),
@@ -114,6 +154,8 @@ CASES = (
     _timed("fused", 1000, 1, 128, "bias", inputs=10),
     _timed("fused", 784, 100, 512, "last_only bias", inputs=10),
     _timed("tokens", 1000, 128, 128, "bias"),
+    _timed("tokens", 1000, 128, 128, "readout bias"),
+    _timed("given", 200, 128, 512, "relu"),
     _timed("given", 1024, 64, 1024),
     _timed("given", 1024, 64, 256),
 )

@@ -12,6 +12,12 @@ CHECKPOINT_EVERY = 64
 
 TOKENS = (torch.int64, torch.int32, torch.uint8)
 
+ACTIVATIONS = {"identity": 0, "relu": 1, "modrelu": 2}
+"""Name -> code of the raw operators."""
+
+MOST_OUTPUTS = 32
+"""Widest read-out inside the scan; from there on a product over stored states costs no more."""
+
 
 def check(
     drive: Tensor,
@@ -76,3 +82,51 @@ def _check_drive(drive: Tensor, weight: Tensor | None, width: int, axes: str) ->
     if weight.dtype != drive.dtype:
         raise TypeError(f"weight must have the dtype of drive, {drive.dtype}, got {weight.dtype}")
     return weight.dtype
+
+
+def check_options(
+    drive: Tensor,
+    sign: Tensor,
+    lengths: Tensor | None,
+    readout: tuple[Tensor, Tensor | None] | None,
+    activation: str,
+    act_bias: Tensor | None,
+    row_axis: int,
+) -> None:
+    """Raise on options the scan does not take, beside its arrays."""
+    rows, width = drive.shape[row_axis], sign.shape[0]
+    if lengths is not None:
+        if not isinstance(lengths, Tensor) or lengths.dtype not in (torch.int64, torch.int32):
+            raise TypeError(f"lengths must be an int64 or int32 tensor, got {describe(lengths)}")
+        if lengths.dim() != 1 or lengths.shape[0] != rows:
+            raise ValueError(f"lengths must have shape (B,) = ({rows},), got {tuple(lengths.shape)}")
+        require_device("lengths", lengths, drive)
+    check_activation(activation, act_bias, width, drive)
+    if readout is not None:
+        if not isinstance(readout, tuple) or len(readout) != 2:
+            raise TypeError(f"readout must be a tuple (readout_weight, readout_bias or None), got {describe(readout)}")
+        check_readout(*readout, width, drive)
+
+
+def check_activation(activation: str, act_bias: Tensor | None, width: int, like: Tensor) -> None:
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+    if (act_bias is not None) != (activation == "modrelu"):
+        needs = "needs act_bias (D,)" if act_bias is None else "takes no act_bias, which belongs to modrelu"
+        raise ValueError(f"activation {activation!r} {needs}")
+    if act_bias is not None:
+        require_vector("act_bias", act_bias, width, like)
+
+
+def check_readout(weight: Tensor, bias: Tensor | None, width: int, like: Tensor) -> None:
+    require_floats("readout_weight", weight)
+    if weight.dim() != 2 or weight.shape[1] != width or weight.shape[0] < 1:
+        raise ValueError(f"readout_weight must have shape (O, D) = (O, {width}), got {tuple(weight.shape)}")
+    if weight.shape[0] > MOST_OUTPUTS:
+        raise ValueError(
+            f"readout_weight must have at most {MOST_OUTPUTS} outputs, got {weight.shape[0]}; "
+            "leave readout out and apply torch.nn.functional.linear to relu of the states"
+        )
+    require_device("readout_weight", weight, like)
+    if bias is not None:
+        require_vector("readout_bias", bias, weight.shape[0], like)

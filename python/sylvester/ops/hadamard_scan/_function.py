@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.compiler import is_compiling
 
 from .._dispatch import WIDE, call, explain
-from ._check import check
+from ._check import ACTIVATIONS, check, check_activation, check_options
 
 _scan = torch.ops.sylvester.hadamard_scan.default
 _step = torch.ops.sylvester.hadamard_step.default
@@ -25,6 +25,10 @@ def hadamard_scan(
     *,
     weight: Tensor | None = None,
     block_size: int | None = None,
+    lengths: Tensor | None = None,
+    readout: tuple[Tensor, Tensor | None] | None = None,
+    activation: str = "identity",
+    act_bias: Tensor | None = None,
     last_only: bool = False,
     reverse: bool = False,
     batch_first: bool = False,
@@ -42,18 +46,30 @@ def hadamard_scan(
     row_axis = 0 if batch_first else 1
     if is_compiling():
         check(drive, weight, sign, bias, h0, block_size, row_axis)
+        check_options(drive, sign, lengths, readout, activation, act_bias, row_axis)
     try:
         block = sign.shape[0] if block_size is None else block_size
         io = drive.dtype if weight is None else weight.dtype
-        # Full-precision states are the output already; otherwise sign's gradient rebuilds them from checkpoints.
-        rebuilds = last_only or io != WIDE.get(io)
-        keep = rebuilds and sign.requires_grad and torch.is_grad_enabled()
-        drive = _as_signed(drive)
-        states, last, _ = call(_scan, drive, weight, sign, bias, h0, block, last_only, reverse, batch_first, keep)
-        return last.to(io) if last_only else states, last
+        read, shift = (None, None) if readout is None else readout
+        # Full-precision states are the output already; otherwise a backward builds them again from checkpoints.
+        hidden = last_only or read is not None or io != WIDE.get(io)
+        keep = hidden and torch.is_grad_enabled() and sign.requires_grad
+        if hidden and not keep and ((read is not None and not last_only) or activation != "identity"):
+            keep = torch.is_grad_enabled() and _any_needs_grad(drive, weight, bias, h0, read, shift, act_bias)
+        output, last, _ = call(
+            _scan, _as_signed(drive), weight, sign, bias, h0, lengths, read, shift, act_bias,
+            block, ACTIVATIONS[activation], last_only, reverse, batch_first, keep,
+        )  # fmt: skip
+        return last.to(io) if last_only and read is None else output, last
     except Exception:
         explain(check, drive, weight, sign, bias, h0, block_size, row_axis)
+        explain(check_options, drive, sign, lengths, readout, activation, act_bias, row_axis)
         raise
+
+
+def _any_needs_grad(*tensors: Tensor | None) -> bool:
+    """Read-out and activation pass gradients where their states were not 0, so every gradient needs the states."""
+    return any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 
 def hadamard_step(
@@ -64,6 +80,8 @@ def hadamard_step(
     *,
     weight: Tensor | None = None,
     block_size: int | None = None,
+    activation: str = "identity",
+    act_bias: Tensor | None = None,
 ) -> Tensor:
     """One step from the state ``h``, (B, D), None: zeros; drive is (B, D), (B, I) or (B,). Same bits as the scan.
 
@@ -72,14 +90,16 @@ def hadamard_step(
     """
     if is_compiling():
         check(drive, weight, sign, bias, h, block_size, 0, "h")
+        check_activation(activation, act_bias, sign.shape[0], drive)
     try:
         block = sign.shape[0] if block_size is None else block_size
         if h is None:
             io = drive.dtype if weight is None else weight.dtype
             h = drive.new_zeros((drive.shape[0], sign.shape[0]), dtype=WIDE.get(io))
-        return call(_step, _as_signed(drive), weight, sign, bias, h, block)
+        return call(_step, _as_signed(drive), weight, sign, bias, h, act_bias, block, ACTIVATIONS[activation])
     except Exception:
         explain(check, drive, weight, sign, bias, h, block_size, 0, "h")
+        explain(check_activation, activation, act_bias, sign.shape[0], drive)
         raise
 
 

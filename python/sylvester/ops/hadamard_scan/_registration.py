@@ -2,48 +2,109 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .._dispatch import WIDE, derive_eager, launch, no_gradient, require_device
-from ._check import CHECKPOINT_EVERY, check
+from ._check import ACTIVATIONS, CHECKPOINT_EVERY, check, check_activation, check_options
 
 _backward_scan = torch.ops.sylvester.hadamard_scan_backward.default
 
 
-def _check_scan(*arguments: Any) -> None:
-    drive, weight, sign, bias, h0, block_size, _last_only, _reverse, batch_first, _keep = arguments
-    check(drive, weight, sign, bias, h0, block_size, 0 if batch_first else 1)
+class Scan(NamedTuple):
+    """Arguments of the raw scan."""
+
+    drive: Tensor
+    weight: Tensor | None
+    sign: Tensor
+    bias: Tensor | None
+    h0: Tensor | None
+    lengths: Tensor | None
+    readout: Tensor | None
+    readout_bias: Tensor | None
+    act_bias: Tensor | None
+    block_size: int
+    activation: int
+    last_only: bool
+    reverse: bool
+    batch_first: bool
+    keep: bool
+
+    @property
+    def io(self) -> torch.dtype:
+        return (self.drive if self.weight is None else self.weight).dtype
+
+
+class Backward(NamedTuple):
+    """Arguments of the raw backward."""
+
+    grad_output: Tensor | None
+    grad_last: Tensor | None
+    drive: Tensor
+    weight: Tensor | None
+    sign: Tensor
+    bias: Tensor | None
+    h0: Tensor | None
+    lengths: Tensor | None
+    readout: Tensor | None
+    act_bias: Tensor | None
+    states: Tensor | None
+    last: Tensor
+    checkpoints: Tensor
+    block_size: int
+    activation: int
+    last_only: bool
+    reverse: bool
+    batch_first: bool
+    need_drive: bool
+    need_weight: bool
+    need_sign: bool
+
+    @property
+    def io(self) -> torch.dtype:
+        return (self.drive if self.weight is None else self.weight).dtype
+
+
+def _check_all(a: Scan | Backward, h0: Tensor | None, readout_bias: Tensor | None) -> None:
+    axis = 0 if a.batch_first else 1
+    check(a.drive, a.weight, a.sign, a.bias, h0, a.block_size, axis)
+    read = None if a.readout is None else (a.readout, readout_bias)
+    check_options(a.drive, a.sign, a.lengths, read, tuple(ACTIVATIONS)[a.activation], a.act_bias, axis)
+
+
+def _check_scan(a: Scan) -> None:
+    _check_all(a, a.h0, a.readout_bias)
 
 
 def _check_step(*arguments: Any) -> None:
-    drive, weight, sign, bias, h, block_size = arguments
+    drive, weight, sign, bias, h, act_bias, block_size, activation = arguments
     check(drive, weight, sign, bias, h, block_size, 0, state="h")
+    check_activation(tuple(ACTIVATIONS)[activation], act_bias, sign.shape[0], drive)
 
 
-def _check_backward(*arguments: Any) -> None:
-    grad_states, grad_last, drive, weight, sign, bias, states, last, checkpoints, block_size, _, batch_first, *_ = (
-        arguments
-    )
-    check(drive, weight, sign, bias, last, block_size, 0 if batch_first else 1)
-    io = (drive if weight is None else weight).dtype
-    every_step = (*drive.shape[:2], sign.shape[0])
-    # Without need_sign, and with states, nobody reads checkpoints: they may be left out.
-    kept = 0 if checkpoints.shape[0] == 0 else _checkpoint_count(drive.shape[1 if batch_first else 0])
+def _check_backward(a: Backward) -> None:
+    _check_all(a, a.last, None)
+    every_step = (*a.drive.shape[:2], a.sign.shape[0])
+    outputs = every_step if a.readout is None else (*every_step[:2], a.readout.shape[0])
+    if a.last_only:
+        outputs = (a.last.shape[0], outputs[2])
+    # Where states are given, or not needed, nobody reads checkpoints: they may be left out.
+    kept = 0 if a.checkpoints.shape[0] == 0 else _checkpoint_count(a.drive.shape[1 if a.batch_first else 0])
     expected = (
-        ("grad_states", grad_states, every_step, io),
-        ("grad_last", grad_last, tuple(last.shape), last.dtype),
-        ("states", states, every_step, WIDE[io]),
-        ("checkpoints", checkpoints, (kept, *last.shape), last.dtype),
+        ("grad_output", a.grad_output, outputs, a.io),
+        ("grad_last", a.grad_last, tuple(a.last.shape), a.last.dtype),
+        ("h0", a.h0, tuple(a.last.shape), a.last.dtype),
+        ("states", a.states, every_step, WIDE[a.io]),
+        ("checkpoints", a.checkpoints, (kept, *a.last.shape), a.last.dtype),
     )
     for name, tensor, shape, dtype in expected:
         if tensor is None:
             continue
         if tuple(tensor.shape) != shape or tensor.dtype != dtype:
             raise ValueError(f"{name} must be {dtype} {shape}, got {tensor.dtype} {tuple(tensor.shape)}")
-        require_device(name, tensor, drive)
+        require_device(name, tensor, a.drive)
 
 
 def _checkpoint_count(steps: int) -> int:
@@ -52,13 +113,15 @@ def _checkpoint_count(steps: int) -> int:
 
 @torch.library.register_fake("sylvester::hadamard_scan")
 def _fake(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
-    _check_scan(*arguments)
-    drive, weight, sign, _, _, _, last_only, _, batch_first, keep = arguments
-    io, width = (drive if weight is None else weight).dtype, sign.shape[0]
-    steps, rows = (drive.shape[1], drive.shape[0]) if batch_first else drive.shape[:2]
-    states = sign.new_empty((0,) if last_only else (*drive.shape[:2], width), dtype=io)
-    last = sign.new_empty((rows, width), dtype=WIDE[io])
-    return states, last, last.new_empty((_checkpoint_count(steps) if keep else 0, rows, width))
+    a = Scan(*arguments)
+    _check_scan(a)
+    drive, sign = a.drive, a.sign
+    steps, rows = (drive.shape[1], drive.shape[0]) if a.batch_first else drive.shape[:2]
+    columns = (sign if a.readout is None else a.readout).shape[0]
+    shape = (*drive.shape[:2], columns) if not a.last_only else (0,) if a.readout is None else (rows, columns)
+    output = sign.new_empty(shape, dtype=a.io)
+    last = sign.new_empty((rows, sign.shape[0]), dtype=WIDE[a.io])
+    return output, last, last.new_empty((_checkpoint_count(steps) if a.keep else 0, *last.shape))
 
 
 @torch.library.register_fake("sylvester::hadamard_step")
@@ -69,21 +132,25 @@ def _fake_step(*arguments: Any) -> Tensor:
 
 @torch.library.register_fake("sylvester::hadamard_scan_backward")
 def _fake_backward(*arguments: Any) -> tuple[Tensor, ...]:
-    _check_backward(*arguments)
-    _, _, drive, weight, sign, bias, _, last, *_, need_drive, need_weight, need_sign = arguments
-    shift, io = sign if bias is None else bias, (drive if weight is None else weight).dtype
-    tokens = not drive.is_floating_point()
+    a = Backward(*arguments)
+    _check_backward(a)
+    sign, nothing = a.sign, (0,)
+    shift, tokens = sign if a.bias is None else a.bias, not a.drive.is_floating_point()
+    read = sign if a.readout is None else a.readout
     return (
-        drive.new_empty(drive.shape if need_drive and not tokens else (0,), dtype=io),
-        drive.new_empty((0,) if weight is None or not need_weight else weight.shape, dtype=io),
-        sign.new_empty(sign.shape if need_sign else (0,)),
-        shift.new_empty(shift.shape),
-        last.new_empty(last.shape),
+        a.drive.new_empty(a.drive.shape if a.need_drive and not tokens else nothing, dtype=a.io),
+        a.drive.new_empty(nothing if a.weight is None or not a.need_weight else a.weight.shape, dtype=a.io),
+        sign.new_empty(sign.shape if a.need_sign else nothing),
+        shift.new_empty(sign.shape),
+        a.last.new_empty(a.last.shape),
+        read.new_empty(nothing if a.readout is None else read.shape),
+        read.new_empty(nothing if a.readout is None else read.shape[:1]),
+        sign.new_empty(nothing) if a.act_bias is None else a.act_bias.new_empty(sign.shape),
     )
 
 
 def _cuda(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
-    _check_scan(*arguments)
+    _check_scan(Scan(*arguments))
     return launch("hadamard_scan", "hadamard_scan", *arguments)
 
 
@@ -93,7 +160,7 @@ def _cuda_step(*arguments: Any) -> Tensor:
 
 
 def _cuda_backward(*arguments: Any) -> tuple[Tensor, ...]:
-    _check_backward(*arguments)
+    _check_backward(Backward(*arguments))
     return launch("hadamard_scan", "hadamard_scan_backward", *arguments)
 
 
@@ -103,48 +170,49 @@ for _name, _launcher in LAUNCHERS.items():
 
 
 def _setup_scan(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    drive, weight, sign, bias, _, ctx.block_size, ctx.last_only, ctx.reverse, ctx.batch_first, _ = inputs
+    ctx.set_materialize_grads(False)  # an output that nobody used would otherwise arrive as T·B·D zeros
+    a = Scan(*inputs)
     states, last, checkpoints = output
-    full_precision = not ctx.last_only and states.dtype == last.dtype
-    reused = states if full_precision and ctx.needs_input_grad[2] else None
-    ctx.save_for_backward(drive, weight, sign, bias, reused, last, checkpoints)
     ctx.mark_non_differentiable(checkpoints)
-    # An output that nobody used would otherwise arrive as T·B·D zeros.
-    ctx.set_materialize_grads(False)
+    full_precision = not a.last_only and a.readout is None and states.dtype == last.dtype
+    reused = states if full_precision and (a.activation or ctx.needs_input_grad[2]) else None
+    h0 = a.h0 if a.activation else None
+    ctx.save_for_backward(
+        a.drive, a.weight, a.sign, a.bias, h0, a.lengths, a.readout, a.act_bias, reused, last, checkpoints
+    )
+    ctx.no_output = a.last_only and a.readout is None
+    ctx.options = a.block_size, a.activation, a.last_only, a.reverse, a.batch_first
 
 
 def _derivative_scan(
-    ctx: Any, grad_states: Tensor | None, grad_last: Tensor | None, _: None
+    ctx: Any, grad_output: Tensor | None, grad_last: Tensor | None, _: None
 ) -> tuple[Tensor | None, ...]:
-    grad_states = None if ctx.last_only else grad_states
-    if grad_states is None and grad_last is None:
-        return (None,) * 10
-    drive, weight, sign, bias, states, last, checkpoints = ctx.saved_tensors
-    needs = ctx.needs_input_grad
-    gradients = _backward_scan(
-        grad_states, grad_last, drive, weight, sign, bias, states, last, checkpoints,
-        ctx.block_size, ctx.reverse, ctx.batch_first, *needs[:3],
-    )  # fmt: skip
-    wanted = (gradient if need else None for gradient, need in zip(gradients, needs, strict=False))
-    return (*wanted, None, None, None, None, None)
+    grad_output = None if ctx.no_output else grad_output
+    if grad_output is None and grad_last is None:
+        return (None,) * len(Scan._fields)
+    needs = Scan(*ctx.needs_input_grad)
+    drive, weight, sign, bias, h0, readout, readout_bias, act_bias = _backward_scan(
+        grad_output, grad_last, *ctx.saved_tensors, *ctx.options, needs.drive, needs.weight, needs.sign
+    )
+    gradients = (drive, weight, sign, bias, h0, None, readout, readout_bias, act_bias, *(None,) * 6)
+    return tuple(gradient if need else None for gradient, need in zip(gradients, needs, strict=True))
 
 
 def _setup_step(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    drive, weight, sign, bias, _, ctx.block_size = inputs
-    ctx.save_for_backward(drive, weight, sign, bias, output)
+    drive, weight, sign, bias, _, act_bias, *ctx.options = inputs
+    ctx.save_for_backward(drive, weight, sign, bias, act_bias, output)
 
 
 def _derivative_step(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    drive, weight, sign, bias, last = ctx.saved_tensors
+    drive, weight, sign, bias, act_bias, last = ctx.saved_tensors
     needs = ctx.needs_input_grad
     # A scan of one step: its state before the step needs no rebuilding, only last - z - b.
-    gradients = _backward_scan(
-        None, grad, drive[None], weight, sign, bias, None, last, last.new_empty((0, *last.shape)),
-        ctx.block_size, False, False, *needs[:3],
+    grad_drive, *others = _backward_scan(
+        None, grad, drive[None], weight, sign, bias, None, None, None, act_bias, last[None], last,
+        last.new_empty((0, *last.shape)), *ctx.options, True, False, False, *needs[:3],
     )  # fmt: skip
-    grad_drive, *others = gradients
-    found = (grad_drive.squeeze(0) if needs[0] else None, *others)
-    return (*(gradient if need else None for gradient, need in zip(found, needs, strict=False)), None)
+    found = (grad_drive.squeeze(0) if needs[0] else None, *others[:4], others[6], None, None)
+    return tuple(gradient if need else None for gradient, need in zip(found, needs, strict=True))
 
 
 torch.library.register_autograd("sylvester::hadamard_scan", _derivative_scan, setup_context=_setup_scan)

@@ -5,47 +5,70 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from math import sqrt
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from .. import hadamard_transform as transform
 from .._spec import Arguments, Operator, RawCall, register
 from ._cases import CASES
-from ._check import check
+from ._check import ACTIVATIONS, check
 from ._function import hadamard_scan
 from ._misuses import MISUSES
 from ._reference import drives, reference
 from ._registration import LAUNCHERS
 
 
+def _flat(
+    function: Callable[..., tuple[Tensor, Tensor]],
+    *arguments: Any,
+    readout_weight: Tensor | None = None,
+    readout_bias: Tensor | None = None,
+    **options: Any,
+) -> tuple[Tensor, Tensor]:
+    """The function with the pair ``readout`` as two arguments: a case holds its tensors by name."""
+    readout = None if readout_weight is None else (readout_weight, readout_bias)
+    return function(*arguments, readout=readout, **options)
+
+
 def _raw_calls(a: Arguments) -> list[RawCall]:
-    flags = [a.get(name, False) for name in ("last_only", "reverse", "batch_first")]
-    last_only, reverse, batch_first = flags
+    last_only, reverse, batch_first = (a.get(name, False) for name in ("last_only", "reverse", "batch_first"))
     drive, weight, sign, bias, h0 = (a.get(name) for name in ("drive", "weight", "sign", "bias", "h0"))
+    lengths, act_bias = a.get("lengths"), a.get("act_bias")
+    read, shift = a.get("readout_weight"), a.get("readout_bias")
     assert drive is not None and sign is not None
     row_axis = 0 if batch_first else 1
     block = check(drive, weight, sign, bias, h0, a.get("block_size"), row_axis)
-    scan = RawCall("hadamard_scan", (drive, weight, sign, bias, h0, block, *flags, True))
-    states, last, checkpoints = scan.overload(*scan.arguments)
-    needs = (drive.is_floating_point(), weight is not None, True)
-    backward = RawCall(
-        "hadamard_scan_backward",
-        (None if last_only else states, last, drive, weight, sign, bias, None, last, checkpoints, block)
-        + (reverse, batch_first, *needs),
+    options = (block, ACTIVATIONS[a.get("activation", "identity")])
+    vectors = (lengths, read, shift, act_bias)
+    scan = RawCall(
+        "hadamard_scan", (drive, weight, sign, bias, h0, *vectors, *options, last_only, reverse, batch_first, True)
     )
-    calls = [scan, backward]
-    if not last_only and states.dtype == last.dtype:
-        calls.append(RawCall(backward.name, (*backward.arguments[:6], states, *backward.arguments[7:])))
+    output, last, checkpoints = scan.overload(*scan.arguments)
+    grads, arrays = (
+        (None if last_only and read is None else output, last),
+        (drive, weight, sign, bias, h0, lengths, read, act_bias),
+    )
+    flags = (*options, last_only, reverse, batch_first, drive.is_floating_point(), weight is not None, True)
+    calls = [scan, RawCall("hadamard_scan_backward", (*grads, *arrays, None, last, checkpoints, *flags))]
+    if not last_only and read is None and output.dtype == last.dtype:
+        calls.append(RawCall("hadamard_scan_backward", (*grads, *arrays, output, last, checkpoints, *flags)))
     if drive.shape[1 - row_axis]:
-        calls.append(RawCall("hadamard_step", (drive.select(1 - row_axis, 0), weight, sign, bias, last, block)))
+        first = drive.select(1 - row_axis, 0)
+        calls.append(RawCall("hadamard_step", (first, weight, sign, bias, last, act_bias, *options)))
     return calls
 
 
 def _rows(a: Arguments) -> tuple[dict[str, int], tuple[int, ...]]:
     axis = 0 if a.get("batch_first") else 1
-    inside = {"drive": axis} | ({"h0": 0} if "h0" in a else {})
+    inside = {"drive": axis} | {name: 0 for name in ("h0", "lengths") if name in a}
     return inside, (0 if a.get("last_only") else axis, 0)
+
+
+def _outputs(a: Arguments) -> int:
+    return (a["readout_weight"] if "readout_weight" in a else a["sign"]).shape[0]
 
 
 def _io(a: Arguments) -> torch.dtype:
@@ -68,23 +91,27 @@ def _error_bound(a: Arguments) -> float:
     # A step rounds once a stage, then for the scale, z and b, and sqrt(I) for the products of a fused input. It keeps
     # the length of earlier errors, so T of them add like random numbers, while the state itself grows like sqrt(T) or
     # faster: relative to the largest state, what is left is one step's error and the drift of the first few.
-    return (_stages(a) + 6 + sqrt(_inputs(a))) * sqrt(_steps(a) + 1) * 2.0**-24
+    # Each output of a read-out adds its D products in turn.
+    products = sqrt(a["sign"].shape[0]) if "readout_weight" in a else 0
+    return (_stages(a) + 6 + sqrt(_inputs(a)) + products) * sqrt(_steps(a) + 1) * 2.0**-24
 
 
 def _bytes_moved(a: Arguments) -> int:
     read = sum(value.numel() * value.element_size() for value in a.values() if isinstance(value, Tensor))
     rows, width = a["drive"].shape[0 if a.get("batch_first") else 1], a["sign"].shape[0]
-    return read + rows * width * (4 if a.get("last_only") else _steps(a) * _io(a).itemsize + 4)
+    return read + rows * (4 * width + (1 if a.get("last_only") else _steps(a)) * _outputs(a) * _io(a).itemsize)
 
 
 def _operations(a: Arguments) -> int:
     rows = a["drive"].shape[0 if a.get("batch_first") else 1]
-    return _steps(a) * rows * a["sign"].shape[0] * (_stages(a) + 3 + 2 * _inputs(a))
+    products = 2 * _inputs(a) + (2 * _outputs(a) if "readout_weight" in a else 0)
+    return _steps(a) * rows * a["sign"].shape[0] * (_stages(a) + 3 + products)
 
 
 def _loop(a: Arguments, step: Callable[[Tensor, Tensor], Tensor]) -> Callable[[], Tensor]:
     """The recurrence as a user would write it in PyTorch: one GEMM for all inputs, then a loop over time."""
     drive, weight, bias, last_only = a["drive"], a.get("weight"), a.get("bias"), a.get("last_only", False)
+    readout, relu = a.get("readout_weight"), a.get("activation") == "relu"
     time_axis = 1 if a.get("batch_first") else 0
 
     def run() -> Tensor:
@@ -92,10 +119,13 @@ def _loop(a: Arguments, step: Callable[[Tensor, Tensor], Tensor]) -> Callable[[]
         h = torch.zeros_like(z[0]) if a.get("h0") is None else a["h0"].to(z[0].dtype)
         states = []
         for z_t in reversed(z) if a.get("reverse") else z:
-            h = step(h, z_t)
+            h = step(h, z_t).relu_() if relu else step(h, z_t)
             if not last_only:
                 states.append(h)
-        return h if last_only else torch.stack(states[::-1] if a.get("reverse") else states, time_axis)
+        if last_only:
+            return h
+        output = torch.stack(states[::-1] if a.get("reverse") else states, time_axis)
+        return output if readout is None else functional.linear(output.relu(), readout, a["readout_bias"])
 
     return run
 
@@ -115,12 +145,12 @@ def _eager_transform(a: Arguments) -> Callable[[], Tensor]:
 SPEC = register(
     Operator(
         name="hadamard_scan",
-        function=hadamard_scan,
-        reference=reference,
+        function=partial(_flat, hadamard_scan),
+        reference=partial(_flat, reference),
         cases=CASES,
         misuses=MISUSES,
         raw_calls=_raw_calls,
-        differentiable=("drive", "sign", "bias", "h0", "weight"),
+        differentiable=("drive", "sign", "bias", "h0", "weight", "readout_weight", "readout_bias", "act_bias"),
         error_bound=_error_bound,
         bytes_moved=_bytes_moved,
         operations=_operations,
