@@ -216,5 +216,15 @@ SYLVESTER_INLINE void store_part_as(T* to, V v, int64_t count) {
   store_as(buffer, v);
   std::memcpy(to, buffer, static_cast<size_t>(count) * sizeof(T));
 }
+#if defined(SYLVESTER_LEVEL_avx512)
+template <>
+SYLVESTER_INLINE f32x16 load_part_as(const float* from, int64_t count) {
+  return {_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << count) - 1), from)};
+}
+template <>
+SYLVESTER_INLINE void store_part_as(float* to, f32x16 v, int64_t count) {
+  _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1u << count) - 1), v.x);
+}
+#endif
 
 }  // namespace

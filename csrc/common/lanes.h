@@ -105,6 +105,16 @@ template <class R>
 SYLVESTER_INLINE lanes16<R> sub_fused(lanes16<R> a, lanes16<R> b) {
   return sub(a, b);
 }
+// to[v] = the sum of the lanes of v, of four vectors: of each quad first, (0 + 2) + (1 + 3), then of the quads alike
+template <class R>
+SYLVESTER_INLINE void sum_lanes(lanes16<R> a, lanes16<R> b, lanes16<R> c, lanes16<R> d, R* to) {
+  const lanes16<R> of[4] = {a, b, c, d};
+  for (int v = 0; v < 4; ++v) {
+    R sum[4];
+    for (int q = 0; q < 4; ++q) sum[q] = (of[v].quad[q][0] + of[v].quad[q][2]) + (of[v].quad[q][1] + of[v].quad[q][3]);
+    to[v] = (sum[0] + sum[2]) + (sum[1] + sum[3]);
+  }
+}
 // Butterfly of lanes i and i + Stride: (a, b) -> (a + b, a − b)
 template <int Stride, class R>
 SYLVESTER_INLINE lanes16<R> butterfly(lanes16<R> x) {

@@ -5,8 +5,6 @@
 
 namespace {
 
-using sylvester::hadamard_scan::Partial;
-
 // λ = g + incoming (0 where h is, unless that is null), μ = s∘λ: the adjoint's first step, where nothing has been
 // transformed yet
 template <class V>
@@ -36,24 +34,52 @@ void begin_rebuild(const Problem& p, const typename V::Real* h, const typename V
   }
 }
 
-// dsign += Σ_c λ_c∘r_c (r null: left alone), dbias += Σ_c λ_c, and of modReLU dβ += Σ_c λ_c∘sgn(h_c) (h null: left
-// alone)
+// sign += Σ_c λ_c∘r_c and plain += Σ_c λ_c over steps [begin, end), for Columns vectors from element i on
+template <class V, int Columns, bool kSign>
+SYLVESTER_INLINE void accumulate_block(const typename V::Real* const* lambda, const typename V::Real* const* r,
+                                       int64_t begin, int64_t end, int64_t i, typename V::Real* sign,
+                                       typename V::Real* plain) {
+  V sign_sum[Columns], sum[Columns];
+  for (int j = 0; j < Columns; ++j) {
+    if constexpr (kSign) sign_sum[j] = load<V>(sign + i + j * kLanes);
+    sum[j] = load<V>(plain + i + j * kLanes);
+  }
+  for (int64_t c = begin; c < end; ++c) {
+    for (int j = 0; j < Columns; ++j) {
+      const V l = load<V>(lambda[c] + i + j * kLanes);
+      if constexpr (kSign) sign_sum[j] = fma(l, load<V>(r[c] + i + j * kLanes), sign_sum[j]);
+      sum[j] = add(sum[j], l);
+    }
+  }
+  for (int j = 0; j < Columns; ++j) {
+    if constexpr (kSign) store(sign + i + j * kLanes, sign_sum[j]);
+    store(plain + i + j * kLanes, sum[j]);
+  }
+}
+
+// The same for a whole row; r null: sign is left alone
 template <class V>
 void accumulate(const Problem& p, const typename V::Real* const* lambda, const typename V::Real* const* r,
-                const typename V::Real* const* h, int64_t n, typename V::Real* partial) {
-  const Partial at(p, false);
+                int64_t begin, int64_t end, typename V::Real* sign, typename V::Real* plain) {
+  constexpr int kColumns = V::kRegisters >= 16 ? 4 : 2;
+  for (int64_t i = 0; i < p.padded;) {
+    const bool wide = i + kColumns * kLanes <= p.padded;
+    if (wide && r != nullptr) accumulate_block<V, kColumns, true>(lambda, r, begin, end, i, sign, plain);
+    if (wide && r == nullptr) accumulate_block<V, kColumns, false>(lambda, r, begin, end, i, sign, plain);
+    if (!wide && r != nullptr) accumulate_block<V, 1, true>(lambda, r, begin, end, i, sign, plain);
+    if (!wide && r == nullptr) accumulate_block<V, 1, false>(lambda, r, begin, end, i, sign, plain);
+    i += (wide ? kColumns : 1) * kLanes;
+  }
+}
+
+// dβ += Σ_c λ_c∘sgn(h_c)
+template <class V>
+void accumulate_act_bias(const Problem& p, const typename V::Real* const* lambda, const typename V::Real* const* h,
+                         int64_t n, typename V::Real* act_bias) {
   for (int64_t i = 0; i < p.padded; i += kLanes) {
-    V sign_sum = load<V>(partial + at.sign + i), bias_sum = load<V>(partial + at.bias + i);
-    V act_sum = load<V>(partial + at.act_bias + i);
-    for (int64_t c = 0; c < n; ++c) {
-      const V l = load<V>(lambda[c] + i);
-      if (r != nullptr) sign_sum = fma(l, load<V>(r[c] + i), sign_sum);
-      if (h != nullptr) act_sum = add(act_sum, flip(l, sign_bits(load<V>(h[c] + i))));
-      bias_sum = add(bias_sum, l);
-    }
-    store(partial + at.sign + i, sign_sum);
-    store(partial + at.bias + i, bias_sum);
-    store(partial + at.act_bias + i, act_sum);
+    V sum = load<V>(act_bias + i);
+    for (int64_t c = 0; c < n; ++c) sum = add(sum, flip(load<V>(lambda[c] + i), sign_bits(load<V>(h[c] + i))));
+    store(act_bias + i, sum);
   }
 }
 

@@ -6,6 +6,7 @@
 namespace {
 
 using sylvester::hadamard_scan::Backward;
+using sylvester::hadamard_scan::Partial;
 
 template <class V>
 struct BackwardTile : Tile<V> {
@@ -101,8 +102,8 @@ struct BackwardTile : Tile<V> {
       }
       if (io.grad_outputs.data == nullptr) continue;
       for (int64_t c = 0; c < n; ++c) {
-        this->read_values(this->at(io.grad_outputs, strip.start - c, strip.row + r), io.grad_outputs.dtype,
-                          p.readout.outputs, this->outputs + c * outputs);
+        const char* from = this->at(io.grad_outputs, strip.start - c, strip.row + r);
+        widen_row<V>(from, io.grad_outputs.dtype, p.readout.outputs, this->outputs + c * outputs);
       }
       const States<Real> of_row{activated ? hidden[r] : nullptr, states.out[r], states.drive[r]};
       read_back<V>(p, of_row, this->outputs, n, g, partial + at_partial.readout, partial + at_partial.readout_bias);
@@ -128,22 +129,33 @@ struct BackwardTile : Tile<V> {
     this->write_output(direct, strip, adjoint);
   }
 
+  // λ is summed by token, run by run of equal ones; the bias's gradient is then the sum over the tokens.
+  void accumulate_tokens(const Strip& strip, int64_t r, const Real* const* rebuilt) {
+    const auto token = [&](int64_t c) {
+      return token_of(p, this->time_of(strip.start - c), this->first + strip.row + r);
+    };
+    for (int64_t c = 0; c < strip.steps;) {
+      const int64_t first_token = token(c), begin = c;
+      while (c < strip.steps && token(c) == first_token) ++c;
+      Real* to = partial + at_partial.weight + first_token * p.padded;
+      accumulate<V>(p, adjoint.out[r], rebuilt, begin, c, partial + at_partial.sign, to);
+    }
+  }
+
   void backward_strip(const Strip& strip) {
     if (needs_states) rebuild(strip);
     read_grads(strip);
     run_adjoint(strip);
-    const bool modrelu = p.activation == Activation::modrelu;
     for (int64_t r = 0; r < strip.rows; ++r) {
-      accumulate<V>(p, adjoint.out[r], needs_states ? states.out[r] : nullptr, modrelu ? hidden[r] : nullptr,
-                    strip.steps, partial);
-      if (p.kind != DriveKind::token || !io.need_weight) continue;
-      for (int64_t c = 0; c < strip.steps; ++c) {
-        const int64_t token = token_of(p, this->time_of(strip.start - c), this->first + strip.row + r);
-        Real* to = partial + at_partial.weight + token * p.padded;
-        for (int64_t i = 0; i < p.padded; i += kLanes) {
-          store(to + i, add(load<V>(to + i), load<V>(adjoint.out[r][c] + i)));
-        }
+      const Real* const* rebuilt = io.need_sign ? states.out[r] : nullptr;
+      if (p.kind == DriveKind::token && io.need_weight) {
+        accumulate_tokens(strip, r, rebuilt);
+      } else {
+        Real* bias = partial + at_partial.bias;
+        accumulate<V>(p, adjoint.out[r], rebuilt, 0, strip.steps, partial + at_partial.sign, bias);
       }
+      if (p.activation != Activation::modrelu) continue;
+      accumulate_act_bias<V>(p, adjoint.out[r], hidden[r], strip.steps, partial + at_partial.act_bias);
     }
   }
 
@@ -181,8 +193,8 @@ struct BackwardTile : Tile<V> {
     if (io.grad_last != nullptr) read_state<V>(io.grad_last, p, this->first + r, incoming);
     if (io.grad_last_outputs.data == nullptr) return;
     read_state<V>(io.last, p, this->first + r, this->work);
-    this->read_values(element(io.grad_last_outputs, 0, this->first + r), io.grad_last_outputs.dtype, p.readout.outputs,
-                      this->outputs);
+    const char* from = element(io.grad_last_outputs, 0, this->first + r);
+    widen_row<V>(from, io.grad_last_outputs.dtype, p.readout.outputs, this->outputs);
     const Real* h = this->work;
     read_back<V>(p, States<Real>{&h, nullptr, nullptr}, this->outputs, 1, this->grads, partial + at_partial.readout,
                  partial + at_partial.readout_bias);

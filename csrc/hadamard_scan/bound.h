@@ -40,7 +40,7 @@ struct Bound {
   std::optional<Tensor> table;
   std::optional<Tensor> lengths;
   Scratch<char> constants;  // sign, bias and, fused, the transposed weight
-  Scratch<char> readout;    // V, V transposed, b_o
+  Scratch<char> readout;    // V, b_o
   Axes axes;
   ScalarType io;  // of states
 
@@ -90,24 +90,21 @@ void fill_constants(Bound& b, const Tensor& sign, const std::optional<Tensor>& b
 template <class Real>
 void fill_readout(Bound& b, const Tensor& weight, const std::optional<Tensor>& bias) {
   Problem& p = b.p;
-  const int64_t outputs = weight.size(0), row = (outputs + 15) / 16 * 16;
-  const int64_t elements = outputs * p.padded + p.padded * row + row;
+  const int64_t outputs = weight.size(0), elements = outputs * p.padded + kMostOutputs;
   b.readout = scratch<char>(elements * static_cast<int64_t>(sizeof(Real)));
   Real* v = reinterpret_cast<Real*>(b.readout.get());
+  Real* last = v + outputs * p.padded;
   std::fill(v, v + elements, Real{0});
-  Real *transposed = v + outputs * p.padded, *last = transposed + p.padded * row;
   const Tensor values = converted(weight, p.real);
   const Real* from = static_cast<const Real*>(values.data_ptr());
   for (int64_t o = 0; o < outputs; ++o)
-    for (int64_t d = 0; d < p.width; ++d) {
-      v[o * p.padded + d] = transposed[d * row + o] = from[o * values.stride(0) + d * values.stride(1)];
-    }
+    for (int64_t d = 0; d < p.width; ++d) v[o * p.padded + d] = from[o * values.stride(0) + d * values.stride(1)];
   if (bias) {
     const Tensor shift = converted(*bias, p.real);
     const Real* shifts = static_cast<const Real*>(shift.data_ptr());
     for (int64_t o = 0; o < outputs; ++o) last[o] = shifts[o * shift.stride(0)];
   }
-  p.readout = {outputs, v, transposed, last};
+  p.readout = {outputs, v, last};
 }
 
 }  // namespace sylvester::hadamard_scan

@@ -16,7 +16,7 @@
 // the caller's memory when it is Real and D = P, else a converted (or multiplied) tile.
 //
 // Count, an element and step, forward: log2(block) additions, 4 shuffles, 3 for sign, scale and drive, 1 bias; I more
-// for a fused drive, Q/16 · 16 for a read-out. Given drive: 4 bytes in, 4 out, so large problems are bound by memory.
+// for a fused drive, O for a read-out. Given drive: 4 bytes in, 4 out, so large problems are bound by memory.
 // Backward: the same once for the adjoint, once for the rebuilt states, I for z, I for dU, 2 for dsign and dbias; O for
 // what comes back through a read-out, O for dV. The kernels own all tails. One thread, no allocation, noexcept.
 #pragma once
@@ -45,10 +45,9 @@ struct Sequence {
 };
 
 struct Readout {
-  int64_t outputs;         // O, 0 without a read-out
-  const void* weight;      // V, (O,P) Real
-  const void* transposed;  // (P,Q) Real
-  const void* bias;        // (Q) Real
+  int64_t outputs;     // O, 0 without a read-out
+  const void* weight;  // V, (O,P) Real
+  const void* bias;    // (Q) Real
 };
 
 struct Problem {

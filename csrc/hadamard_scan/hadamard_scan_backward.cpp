@@ -28,6 +28,10 @@ struct Sums {
     for (int64_t i = 1; i < count; ++i)
       for (int64_t e = 0; e < elements; ++e) partials[e] += partials[i * elements + e];
   }
+  void add_rows(int64_t at, int64_t rows, int64_t to) {
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t d = 0; d < padded; ++d) partials[to + d] += partials[at + i * padded + d];
+  }
   // rows × columns of the sum from element `at` on, rows P apart; transposed: element (i, d) goes to (d, i)
   Tensor matrix(int64_t at, int64_t rows, int64_t columns, bool transposed, ScalarType type) const {
     Tensor out = transposed ? empty({columns, rows}, real) : empty({rows, columns}, real);
@@ -87,6 +91,7 @@ Gradients run_backward(const Bound& b, Backward io, const Tensor& grad_drive, co
                                     kernels.backward(p, io, tile, sums.partial(i), scratch);
                               });
   sums.reduce();
+  if (p.kind == DriveKind::token && need.weight) sums.add_rows(at.weight, p.inputs, at.bias);
   const auto none = [](ScalarType type) { return empty({0}, type); };
   const Recurrence& r = need.r;
   const ScalarType sign = r.sign.scalar_type(), weight = r.weight ? r.weight->scalar_type() : b.io;

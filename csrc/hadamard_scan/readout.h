@@ -7,40 +7,53 @@ namespace {
 
 using sylvester::hadamard_scan::Readout;
 
-// Accumulators of one product: V and dV (or several samples of y) share the registers
+// Outputs that are summed at once: on the way back V and dV share the registers
 template <class V>
 constexpr int kOutputGroup = V::kRegisters >= 16 ? 10 : 3;
 
-// y[s][·] = Σ_d a[s][d] · w[d][·] + b for Samples samples and one vector of outputs, each one chain in ascending d
-template <class V, int Samples>
-SYLVESTER_INLINE void read_out_block(const typename V::Real* a, int64_t width, const typename V::Real* w,
-                                     int64_t outputs, const typename V::Real* bias, typename V::Real* y) {
-  V sum[Samples];
-  for (int s = 0; s < Samples; ++s) sum[s] = zero<V>();
-  for (int64_t d = 0; d < width; ++d) {
-    const V weight = load<V>(w + d * outputs);
-    for (int s = 0; s < Samples; ++s) sum[s] = fma(broadcast<V>(a[s * width + d]), weight, sum[s]);
+// y[o] = Σ_d V[o][d] max(h[d], 0) for Outputs outputs: sixteen chains in ascending d, then the sum of the lanes. Up to
+// three elements after them are written too.
+template <class V, int Outputs>
+SYLVESTER_INLINE void read_out_block(const typename V::Real* h, int64_t width, const typename V::Real* w,
+                                     typename V::Real* y) {
+  V sum[(Outputs + 3) / 4 * 4];
+  for (V& chain : sum) chain = zero<V>();
+  for (int64_t d = 0; d < width; d += kLanes) {
+    const V a = relu(load<V>(h + d));
+    for (int o = 0; o < Outputs; ++o) sum[o] = fma(a, load<V>(w + o * width + d), sum[o]);
   }
-  for (int s = 0; s < Samples; ++s) store(y + s * outputs, add(sum[s], load<V>(bias)));
+  for (int o = 0; o < Outputs; o += 4) sum_lanes(sum[o], sum[o + 1], sum[o + 2], sum[o + 3], y + o);
 }
 
-// y (samples, Q) of states h (samples, P), which become max(h, 0)
-template <class V>
-void read_out(const Problem& p, typename V::Real* h, int64_t samples, typename V::Real* y) {
-  using Real = typename V::Real;
-  constexpr int kSamples = V::kRegisters >= 16 ? 8 : 4;
-  const int64_t outputs = round_up(p.readout.outputs, kLanes);
-  const auto *w = static_cast<const Real*>(p.readout.transposed), *bias = static_cast<const Real*>(p.readout.bias);
-  for (int64_t i = 0; i < samples * p.padded; i += kLanes) store(h + i, relu(load<V>(h + i)));
-  for (int64_t o = 0; o < outputs; o += kLanes) {
-    int64_t s = 0;
-    for (; s + kSamples <= samples; s += kSamples) {
-      read_out_block<V, kSamples>(h + s * p.padded, p.padded, w + o, outputs, bias + o, y + s * outputs + o);
-    }
-    for (; s < samples; ++s) {
-      read_out_block<V, 1>(h + s * p.padded, p.padded, w + o, outputs, bias + o, y + s * outputs + o);
-    }
+template <class V, int Outputs>
+void read_out_group(const Problem& p, int64_t outputs, int64_t o, const typename V::Real* h, int64_t samples,
+                    typename V::Real* y) {
+  if constexpr (Outputs > 1) {
+    if (outputs < Outputs) return read_out_group<V, Outputs - 1>(p, outputs, o, h, samples, y);
   }
+  using Real = typename V::Real;
+  const auto* w = static_cast<const Real*>(p.readout.weight) + o * p.padded;
+  const int64_t row = round_up(p.readout.outputs, kLanes);
+  for (int64_t s = 0; s < samples; ++s) read_out_block<V, Outputs>(h + s * p.padded, p.padded, w, y + s * row + o);
+}
+
+// body(begin, end) for the groups of outputs whose sums fit the registers
+template <class V, class Body>
+SYLVESTER_INLINE void for_output_groups(int64_t outputs, const Body& body) {
+  const int64_t groups = (outputs + kOutputGroup<V> - 1) / kOutputGroup<V>;
+  for (int64_t i = 0; i < groups; ++i) body(i * outputs / groups, (i + 1) * outputs / groups);
+}
+
+// y (samples, Q) of states h (samples, P)
+template <class V>
+void read_out(const Problem& p, const typename V::Real* h, int64_t samples, typename V::Real* y) {
+  for_output_groups<V>(p.readout.outputs, [&](int64_t begin, int64_t end) {
+    read_out_group<V, kOutputGroup<V>>(p, end - begin, begin, h, samples, y);
+  });
+  const auto* bias = static_cast<const typename V::Real*>(p.readout.bias);
+  const int64_t row = round_up(p.readout.outputs, kLanes);
+  for (int64_t s = 0; s < samples; ++s)
+    for (int64_t o = 0; o < row; o += kLanes) store(y + s * row + o, add(load<V>(y + s * row + o), load<V>(bias + o)));
 }
 
 // The states of one row: given, or made of r = s∘(h − z − b)
@@ -94,18 +107,19 @@ void read_back_group(int64_t outputs, const Problem& p, const States<typename V:
   read_back_block<V, Outputs>(p, states, dy, n, o, o == 0, g, grad_weight);
 }
 
-// From dy (n, Q) of one row to g (n, P), with dV (O,P) and db_o (O) added to
+// From dy (n, Q) of one row to g (n, P), with dV (O,P) and db_o (Q) added to
 template <class V>
 void read_back(const Problem& p, const States<typename V::Real>& states, const typename V::Real* dy, int64_t n,
                typename V::Real* g, typename V::Real* grad_weight, typename V::Real* grad_bias) {
   const int64_t outputs = p.readout.outputs, row = round_up(outputs, kLanes);
-  const int64_t groups = (outputs + kOutputGroup<V> - 1) / kOutputGroup<V>;
-  for (int64_t i = 0; i < groups; ++i) {
-    const int64_t begin = i * outputs / groups, end = (i + 1) * outputs / groups;
+  for_output_groups<V>(outputs, [&](int64_t begin, int64_t end) {
     read_back_group<V, kOutputGroup<V>>(end - begin, p, states, dy, n, begin, g, grad_weight);
+  });
+  for (int64_t o = 0; o < row; o += kLanes) {
+    V sum = load<V>(grad_bias + o);
+    for (int64_t c = 0; c < n; ++c) sum = add(sum, load<V>(dy + c * row + o));
+    store(grad_bias + o, sum);
   }
-  for (int64_t c = 0; c < n; ++c)
-    for (int64_t o = 0; o < outputs; ++o) grad_bias[o] += dy[c * row + o];
 }
 
 }  // namespace

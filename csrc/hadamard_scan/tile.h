@@ -70,7 +70,8 @@ struct Tile {
     take(segment, p.activation == Activation::identity ? 0 : p.tile_rows * kCheckpointSteps * row);
     take(inputs, values * p.inputs + kLanes);  // rows of x are widened in whole vectors
     take(input_grads, values * round_up(p.inputs, kLanes));
-    take(outputs, p.readout.outputs > 0 ? p.tile_rows * steps * round_up(p.readout.outputs, kLanes) : 0);
+    // a read-out writes up to three elements too many
+    take(outputs, p.readout.outputs > 0 ? p.tile_rows * steps * round_up(p.readout.outputs, kLanes) + kLanes : 0);
     return at;
   }
 
