@@ -61,3 +61,12 @@ class HadamModel(nn.Module):
         biases = [self.recurrence.bias, self.readout.bias]
         full = sum(bias.numel() for bias in biases if bias is not None)
         return (self.recurrence.sign_latent.numel() + weights * bits + full * torch.finfo(torch.float32).bits + 7) // 8
+
+
+class BlockHadamModel(HadamModel):
+    """HadamModel with several Hadamard blocks: ``block_size`` must be given."""
+
+    def __init__(self, config: HadamConfig) -> None:
+        if config.block_size is None:
+            raise ValueError("block_size must be given for block-hadam: a power of two that divides hidden_size")
+        super().__init__(config)
