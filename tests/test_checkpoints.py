@@ -136,6 +136,13 @@ def test_a_field_that_one_side_lacks_is_named(tmp_path: Path) -> None:
         Checkpoints(tmp_path, older).load()
 
 
+@pytest.mark.parametrize("name, task", [("gru", CopyMemory(21)), ("lstm", Adding(9))])
+def test_a_state_of_something_else_is_refused(tmp_path: Path, name: str, task: Task) -> None:
+    state = interrupted(tmp_path, *CASES["tokens"], step=2).load()
+    with pytest.raises(CheckpointError, match="does not fit this model and task"):
+        train(learner(name, task), task, SETTINGS, state=state)
+
+
 def rewritten(**values: object) -> Callable[[Path], None]:
     def damage(path: Path) -> None:
         torch.save({**torch.load(path, weights_only=True), **values}, path)

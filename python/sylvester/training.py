@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 
-from .checkpoints import Checkpoints
+from .checkpoints import CheckpointError, Checkpoints
 from .settings import Settings
 from .tasks import TEST, VALIDATION, Task
 
@@ -71,7 +71,7 @@ def train(
 
     ``checkpoints`` are written as they fall due and on Ctrl-C, and removed when the training ends by itself. Given the
     ``state`` that one holds, the training goes on from there and equals, bit for bit on one thread, one that was never
-    interrupted.
+    interrupted. CheckpointError when that state is of another model or task.
     """
     running = _Training(model, task, settings)
     if state is not None:
@@ -141,9 +141,12 @@ class _Training:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.draws.load_state_dict(state["draws"])
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.draws.load_state_dict(state["draws"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise CheckpointError(f"the checkpoint does not fit this model and task: {error}") from None
         self.result.history[:] = [Progress(step, *row) for step, row in enumerate(state["history"].tolist(), 1)]
         self.start = time.perf_counter() - self.result.seconds
 

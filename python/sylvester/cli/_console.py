@@ -24,11 +24,11 @@ def complain(error: object) -> None:
 
 
 @contextmanager
-def mistakes() -> Iterator[None]:
+def mistakes(kinds: tuple[type[Exception], ...] = (ValueError, OSError, ImportError)) -> Iterator[None]:
     """What a user got wrong becomes a message and exit code 2, without a traceback."""
     try:
         yield
-    except (ValueError, OSError, ImportError) as error:
+    except kinds as error:
         complain(error)
         raise typer.Exit(USAGE) from None
 

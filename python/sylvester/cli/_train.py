@@ -72,7 +72,7 @@ def run(
     directory = out or Path("runs") / (task.label if model == "hadam" else f"{task.label}-{model}")
     with mistakes():
         from .. import models
-        from ..checkpoints import Checkpoints, configuration
+        from ..checkpoints import CheckpointError, Checkpoints, configuration
         from ..runs import save_run
         from ..training import train
 
@@ -88,7 +88,7 @@ def run(
         state = checkpoints.load() if resume else None
         directory.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
-    with training_bar(task, settings.steps) as report:
+    with mistakes((CheckpointError, OSError)), training_bar(task, settings.steps) as report:
         result = train(learner, task, settings, report, checkpoints, state)
     with mistakes():
         summary, final = save_run(directory, learner, task, settings, result, threads_used)
