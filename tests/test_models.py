@@ -46,6 +46,26 @@ def test_every_parameter_is_in_one_group() -> None:
     assert sorted(grouped) == sorted(map(id, whole.parameters()))
 
 
+def test_an_encoder_drives_the_recurrence() -> None:
+    whole, x = model(HadamConfig(5, 8, 3, encoder_size=6, last_only=True)), torch.randn(4, 2, 5)
+    encoded = torch.relu(x @ whole.encoder.quantized_weight().t() + whole.encoder.bias)
+    assert torch.equal(whole(x)[0], whole.readout(torch.relu(whole.recurrence(encoded)[0])))
+    assert whole.packed_bytes() == (8 + 4 * (6 * 5 + 8 * 6 + 3 * 8) + 32 * (6 + 8 + 3)) // 8
+    grouped = [parameter for group in whole.parameter_groups(1e-2, 1e-4) for parameter in group["params"]]
+    assert any(parameter is whole.encoder.weight for parameter in grouped)
+    with pytest.raises(TypeError, match="must be floating point for a model with an encoder, got torch.int64"):
+        whole(torch.zeros(4, 2, dtype=torch.int64))
+
+
+def test_without_an_encoder_last_states_are_linear_in_the_input() -> None:
+    """Why the adding problem needs one: doubling numbers and marks would double their product fourfold."""
+    x = torch.rand(7, 1, 2)
+    for encoder_size, linear in ((None, True), (16, False)):
+        whole = model(HadamConfig(2, 16, 1, encoder_size=encoder_size))
+        origin, once, twice = (whole(factor * x)[1] for factor in (0.0, 1.0, 2.0))
+        assert torch.allclose(twice - origin, 2 * (once - origin), atol=1e-5) == linear
+
+
 @pytest.mark.parametrize("bits, expected", [(4, 1780), (1, 16 + (10 + 9) * 128 // 4 + 548), (None, 16 + 9728 + 548)])
 def test_packed_bytes_of_the_copy_model(bits: int | None, expected: int) -> None:
     assert model(HadamConfig(10, 128, 9, bits=bits)).packed_bytes() == expected

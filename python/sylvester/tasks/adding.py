@@ -35,8 +35,17 @@ class Adding(RandomTask):
     metric = Metric("mean squared error", share=False)
     baseline_name = "always 1"
     baseline = 1 / 6
-    settings = Settings(steps=6000, batch_size=50, learning_rate=1e-3)
-    model_options = {"hidden_size": 128}
+    settings = Settings(
+        steps=3000,
+        batch_size=50,
+        learning_rate=3e-3,
+        sign_learning_rate=0.0,
+        beta2=0.999,
+        schedule="cosine",
+        decay=0.01,
+        clip_norm=1.0,
+    )
+    model_options = {"hidden_size": 128, "encoder_size": 64}
 
     def __post_init__(self) -> None:
         if self.length < 2:
