@@ -111,3 +111,17 @@ class Slope(Adding):
 
     def solved(self, loss: float, score: float, share: float = 1.0) -> bool:
         return False
+
+
+class HalfSolved(Slope):
+    """Solved with half of what is allowed, and no less."""
+
+    def solved(self, loss: float, score: float, share: float = 1.0) -> bool:
+        return share >= 0.5
+
+
+@pytest.mark.parametrize("spare, steps", [(0.8, 4), (0.4, 12)])
+def test_training_ends_when_the_task_is_solved_with_something_to_spare(spare: float, steps: int) -> None:
+    settings = Settings(steps=12, batch_size=2, evaluate_every=4, evaluation_sequences=2, spare=spare)
+    result = train(Constant(), HalfSolved(), settings)
+    assert result.steps == steps and result.outcome == ("solved" if steps == 4 else "out of steps")

@@ -37,6 +37,9 @@ class Settings:
     clip_norm: float | None = None
     """A gradient of all parameters together that is longer is scaled to this length."""
     seed: int = 0
+    spare: float = 0.8
+    """Training ends when fresh sequences are solved with this share of the loss and the mistakes that are allowed, so
+    that others agree; 0 is for tasks whose few examples would end it by luck."""
     evaluate_every: int = 25
     evaluation_sequences: int = 512
 
@@ -48,7 +51,7 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name} must be positive and finite, got {value}")
-        for name in ("sign_learning_rate", "weight_decay"):
+        for name in ("sign_learning_rate", "weight_decay", "spare"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must not be negative or infinite, got {getattr(self, name)}")
         if not 0 <= self.beta2 < 1:

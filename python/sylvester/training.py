@@ -17,9 +17,6 @@ from .checkpoints import CheckpointError, Checkpoints
 from .settings import Settings
 from .tasks import TEST, VALIDATION, Task
 
-SPARE = 0.8
-"""Training goes on until loss and mistakes are this share of what counts as solved, so that other sequences agree."""
-
 Outcome = Literal["solved", "out of steps", "interrupted", "diverged"]
 
 
@@ -156,7 +153,7 @@ def _solved(model: Any, task: Task, settings: Settings, now: Progress) -> bool:
     if not task.solved(now.loss, now.score):
         return False
     fresh = evaluate(model, task, settings.evaluation_sequences, seed=settings.seed, stream=VALIDATION)
-    return task.solved(fresh.loss, fresh.score, SPARE)
+    return task.solved(fresh.loss, fresh.score, settings.spare)
 
 
 @contextmanager

@@ -43,13 +43,14 @@ class Digits(DataTask):
     baseline_name = "guessing"
     baseline = math.log(10)
     settings = Settings(
-        steps=1500,
+        steps=2000,
         batch_size=50,
-        learning_rate=3e-3,
+        learning_rate=2e-3,
         sign_learning_rate=1e-4,
         beta2=0.999,
         schedule="cosine",
         decay=0.01,
+        spare=0.0,
     )
     model_options = {"hidden_size": 512}
 
