@@ -58,12 +58,12 @@ def test_an_encoder_drives_the_recurrence() -> None:
 
 
 def test_without_an_encoder_last_states_are_linear_in_the_input() -> None:
-    """Why the adding problem needs one: doubling numbers and marks would double their product fourfold."""
-    x = torch.rand(7, 1, 2)
+    """Why the adding problem needs one: the product of a number and its mark is no sum of what each does alone."""
+    x, y = torch.randn(7, 1, 2), torch.randn(7, 1, 2)
     for encoder_size, linear in ((None, True), (16, False)):
         whole = model(HadamConfig(2, 16, 1, encoder_size=encoder_size))
-        origin, once, twice = (whole(factor * x)[1] for factor in (0.0, 1.0, 2.0))
-        assert torch.allclose(twice - origin, 2 * (once - origin), atol=1e-5) == linear
+        neither, one, other, both = (whole(z)[1] for z in (0 * x, x, y, x + y))
+        assert torch.allclose(both - neither, (one - neither) + (other - neither), atol=1e-5) == linear
 
 
 @pytest.mark.parametrize("bits, expected", [(4, 1780), (1, 16 + (10 + 9) * 128 // 4 + 548), (None, 16 + 9728 + 548)])

@@ -39,12 +39,15 @@ class HadamModel(nn.Module):
     def __init__(self, config: HadamConfig) -> None:
         super().__init__()
         self.config = config
-        encoder = (
-            None if config.encoder_size is None else QuantLinear(config.input_size, config.encoder_size, config.bits)
-        )
-        self.encoder = encoder
+        self.encoder: QuantLinear | None = None
+        width = config.input_size
+        if config.encoder_size is not None:
+            self.encoder = QuantLinear(width, config.encoder_size, config.bits)
+            # W has the eigenvalue 1, so what drives every step alike grows with their number.
+            nn.init.zeros_(self.encoder.get_parameter("bias"))
+            width = config.encoder_size
         self.recurrence = HadamRNN(
-            config.input_size if config.encoder_size is None else config.encoder_size,
+            width,
             config.hidden_size,
             block_size=config.block_size,
             input_bits=config.bits,

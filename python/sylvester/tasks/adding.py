@@ -7,8 +7,9 @@
 The loss is the mean squared error of the last output. Always answering 1, the mean, leaves the variance of a sum of
 two uniform numbers: 1/6. This is the convention of the projUNN and expRNN experiments (200 and 750 steps).
 
-A number counts or not by what stands beside it. That is a product, which a linear recurrence cannot form: its last
-state is one fixed linear map of all numbers and marks, so it needs more units than there are steps.
+A number counts or not by what stands beside it. That is a product, which a linear recurrence cannot form, and its
+last state keeps no more than its width of the sequence's numbers: the HadamRNN learns the task with an encoder, whose
+ReLU(number + mark - 1) is that product. Its signs stay as they are drawn: flipping them undoes what was learned.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Adding(RandomTask):
         decay=0.01,
         clip_norm=1.0,
     )
-    model_options = {"hidden_size": 128, "encoder_size": 64}
+    model_options = {"hidden_size": 64, "encoder_size": 32}
 
     def __post_init__(self) -> None:
         if self.length < 2:
