@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from typer.testing import CliRunner
 
 from sylvester import _library, cli, machine
 from sylvester.cli import app
-from sylvester.tasks import CopyMemory
+from sylvester.models import MODELS
+from sylvester.tasks import TASKS, CopyMemory, Digits
 
 TINY = ["train", "copy", "--length", "21", "--hidden-size", "8", "--steps", "3", "--batch-size", "4"]
 
@@ -72,11 +74,59 @@ def test_ctrl_c_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return batch(*arguments)
 
     monkeypatch.setattr(CopyMemory, "batch", interrupted)
-    result = run(*TINY, "--steps", "1000", "--out", tmp_path)
+    long = [*TINY, "--steps", "1000", "--out", tmp_path]
+    result = run(*long)
     assert result.exit_code == 130, result.output
     assert "interrupted" in result.output
-    assert json.loads((tmp_path / "summary.json").read_text())["steps"] == 2
+    assert json.loads((tmp_path / "summary.json").read_text())["steps"] == 3
     assert run("eval", tmp_path, "--sequences", "4").exit_code == 0
+    calls.clear()
+    result = run(*long, "--resume")
+    assert result.exit_code == 130, result.output
+    assert json.loads((tmp_path / "summary.json").read_text())["steps"] == 6
+    result = run(*long, "--resume", "--seed", "9")
+    assert result.exit_code == 2 and "settings.seed = 0, this training has 9" in result.output
+
+
+PAIRS = [("copy", name) for name in MODELS] + [("adding", "hadam"), ("adding", "lstm"), ("digits", "hadam")]
+
+
+@pytest.mark.parametrize("task, model", PAIRS)
+def test_a_model_trains_on_a_task_and_is_evaluated_and_reported(task: str, model: str, tmp_path: Path) -> None:
+    own = {"copy": ["--length", "21"], "adding": ["--length", "8"], "digits": ["--permuted"]}[task]
+    block = ["--block-size", "4"] if model == "block-hadam" else []
+    small = ["--model", model, "--hidden-size", "8", "--steps", "2", "--batch-size", "4", "--threads", "1"]
+    result = run("train", task, *own, *small, *block, "--out", tmp_path)
+    assert result.exit_code == 0 and "not solved" in result.output, result.output
+    evaluated = run("eval", tmp_path, "--sequences", "8")
+    assert evaluated.exit_code == 0 and TASKS[task].metric.name in evaluated.output
+    reported = run("report", tmp_path)
+    assert f"| {task}-" in reported.output and f"| {model} |" in reported.output
+
+
+def test_options_become_settings(tmp_path: Path) -> None:
+    given = {
+        "optimizer": "adamw", "weight_decay": 0.5, "schedule": "step", "stages": 3, "decay": 0.25, "beta2": 0.5,
+        "clip_norm": 2.0, "learning_rate": 0.125, "sign_learning_rate": 0.0625, "seed": 4, "steps": 2, "batch_size": 3,
+    }  # fmt: skip
+    options = [str(part) for name, value in given.items() for part in ("--" + name.replace("_", "-"), value)]
+    assert run(*TINY, *options, "--out", tmp_path).exit_code == 0
+    assert json.loads((tmp_path / "summary.json").read_text())["settings"].items() >= given.items()
+
+
+def test_defaults_are_the_tasks_own(tmp_path: Path) -> None:
+    assert run("train", "digits", "--steps", "1", "--out", tmp_path).exit_code == 0
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["settings"] == {**asdict(Digits.settings), "steps": 1}
+    assert summary["model_settings"].items() >= Digits.model_options.items()
+
+
+def test_a_run_goes_where_its_task_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(*TINY).exit_code == 0 and run(*TINY, "--model", "gru").exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["copy-21", "copy-21-gru"]
+    assert run("report", "runs/copy-21", "runs/copy-21-gru", "--out", "table").exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "table").iterdir()) == ["report.md", "report.png"]
 
 
 def test_divergence_is_an_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,6 +144,15 @@ MISTAKES = {
     "learning rate": ([*TINY, "--learning-rate", "-1"], "learning_rate must be positive"),
     "threads": ([*TINY, "--threads", "0"], "threads"),
     "not a number": ([*TINY, "--seed", "x"], "seed"),
+    "optimizer": ([*TINY, "--optimizer", "sgd"], "sgd"),
+    "model": ([*TINY, "--model", "elman"], "must be one of hadam, block-hadam, rnn, lstm, gru, got 'elman'"),
+    "no block size": ([*TINY, "--model", "block-hadam"], "block_size must be given for block-hadam"),
+    "bits of a baseline": ([*TINY, "--model", "gru", "--bits", "4"], "gru has no bits"),
+    "side": (["train", "digits", "--side", "9"], "side must be 8 or 28, got 9"),
+    "short adding": (["train", "adding", "--length", "1"], "length must be at least 2"),
+    "checkpoints": ([*TINY, "--checkpoint-every", "0"], "checkpoint_every must be at least 1"),
+    "nothing to resume": ([*TINY, "--resume"], "there is no training to resume"),
+    "no run": (["report", "."], "has no summary.json"),
     "no directory": (["eval", "nowhere"], "nowhere is not a directory"),
     "no model": (["eval", "."], "has no config.json"),
     "out is a file": ([*TINY, "--out", __file__], "File exists"),
@@ -138,7 +197,9 @@ def test_libpath_is_the_library_that_is_loaded() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["train"], ["train", "copy"], ["eval"], ["info"], ["check"], ["bench"]], ids=str
+    "command",
+    [[], ["train"], ["train", "copy"], ["train", "digits"], ["eval"], ["report"], ["info"], ["check"], ["bench"]],
+    ids=str,
 )
 def test_every_command_has_help(command: list[str]) -> None:
     result = run(*command, "--help")

@@ -1,4 +1,4 @@
-"""The copy task: its layout, its baseline, its verdicts."""
+"""The copy task: its layout, its baseline, its verdicts; and how sequences are drawn for any task."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sylvester.tasks import TASKS, name_of_task
+from sylvester.tasks import TASKS, TEST, TRAINING, VALIDATION, Task, name_of_task
+from sylvester.tasks._task import sequences
 from sylvester.tasks.copy_memory import CopyMemory
+
+every_task = pytest.mark.parametrize("task", [kind() for kind in TASKS.values()], ids=TASKS)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -53,7 +56,7 @@ def test_baseline_is_the_loss_of_the_best_guess_without_memory() -> None:
     assert CopyMemory(1000).baseline == pytest.approx(0.0208, abs=5e-5)
 
 
-def test_loss_and_accuracy() -> None:
+def test_loss_and_score() -> None:
     task = CopyMemory(40)
     _, targets = task.batch(8, generator())
     logits = torch.randn(40, 8, 9, generator=generator())
@@ -61,10 +64,10 @@ def test_loss_and_accuracy() -> None:
         F.cross_entropy(logits.reshape(-1, 9), targets.reshape(-1)).item()
     )
     perfect = F.one_hot(targets, 9).float()
-    assert task.accuracy(perfect, targets) == 1.0
+    assert task.score(perfect, targets) == 1.0
     perfect[-5:] = 0.0
     perfect[-5:, :, 0] = 1.0
-    assert task.accuracy(perfect, targets) == 0.5
+    assert task.score(perfect, targets) == 0.5
 
 
 def test_solved_needs_both_loss_and_symbols() -> None:
@@ -73,6 +76,9 @@ def test_solved_needs_both_loss_and_symbols() -> None:
     assert not task.solved(5.3e-4, 0.99)
     assert not task.solved(5e-4, 0.989)
     assert not task.solved(math.nan, 1.0)
+    assert task.solved(4e-4, 0.992, share=0.8)
+    assert not task.solved(4.3e-4, 0.992, share=0.8)
+    assert not task.solved(4e-4, 0.991, share=0.8)
 
 
 def test_length_has_a_minimum() -> None:
@@ -82,3 +88,56 @@ def test_length_has_a_minimum() -> None:
 
 def test_tasks_know_their_names() -> None:
     assert [name_of_task(kind()) for kind in TASKS.values()] == list(TASKS)
+
+
+def test_streams_never_meet() -> None:
+    drawn = {
+        tuple(torch.randint(0, 2**62, (2,), generator=sequences(seed, stream)).tolist())
+        for seed in range(5)
+        for stream in (TRAINING, VALIDATION, TEST)
+    }
+    assert len(drawn) == 15
+
+
+@every_task
+def test_a_task_is_what_its_attributes_say(task: Task) -> None:
+    inputs, targets = task.draws(0).draw(3)
+    if inputs.is_floating_point():
+        assert inputs.shape[1:] == (3, task.inputs)
+    else:
+        assert inputs.shape[1] == 3 and inputs.min() >= 0 and inputs.max() < task.inputs
+    lengths = () if task.last_only else (len(inputs),)
+    assert targets.shape == (*lengths, 3)
+    output = torch.randn(*lengths, 3, task.outputs, generator=generator(), requires_grad=True)
+    loss = task.loss(output, targets)
+    loss.backward()
+    assert loss.shape == () and output.grad is not None and output.grad.abs().sum() > 0
+    score = task.score(output.detach(), targets)
+    assert task.metric.text(score).endswith("%") == task.metric.share
+    assert not task.solved(10 * task.baseline, 0.0 if task.metric.share else 10 * task.baseline)
+    assert task.label.startswith(name_of_task(task))
+
+
+@every_task
+def test_draws_go_on_where_their_state_was_taken(task: Task) -> None:
+    whole, again = task.draws(7), task.draws(8)
+    whole.draw(300)
+    again.load_state_dict(whole.state_dict())
+    for _ in range(5):
+        for drawn, expected in zip(again.draw(300), whole.draw(300), strict=True):
+            assert torch.equal(drawn, expected)
+
+
+def contents(inputs: torch.Tensor) -> set[bytes]:
+    return {sequence.numpy().tobytes() for sequence in inputs.unbind(1)}
+
+
+@every_task
+def test_examples_are_not_those_of_the_training(task: Task) -> None:
+    trained = contents(task.draws(0).draw(1300)[0])
+    seen = {
+        stream: contents(torch.cat([inputs for inputs, _ in task.examples(stream, 100, 40, seed=0)], dim=1))
+        for stream in (VALIDATION, TEST)
+    }
+    assert len(seen[TEST]) >= 100
+    assert not trained & seen[VALIDATION] and not trained & seen[TEST] and not seen[VALIDATION] & seen[TEST]

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from . import models
-from .tasks import TASKS, name_of_task
-from .training import Evaluation, Progress, Result, Settings, evaluate
+from .settings import Settings
+from .tasks import TASKS, Task, name_of_task
+from .training import Evaluation, Progress, Result, evaluate
 
 SUMMARY, CURVE = "summary.json", "loss.png"
 
@@ -28,24 +29,29 @@ def save_run(
     final = evaluate(model, task, settings.evaluation_sequences, seed=settings.seed)
     summary = {
         "task": task_name,
+        "label": task.label,
         "model": models.name_of(model),
         "outcome": result.outcome,
-        "solved": task.solved(final.loss, final.accuracy),
+        "solved": task.solved(final.loss, final.score),
         "steps": result.steps,
         "seconds": result.seconds,
         "seconds_per_step": result.seconds / max(result.steps, 1),
         "loss": final.loss,
-        "accuracy": final.accuracy,
         "baseline": task.baseline,
+        "metric": task.metric.name,
+        "score": final.score,
+        "score_text": task.metric.text(final.score),
+        "sequences": final.count,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "bytes": model.packed_bytes(),
         "threads": threads,
         "task_settings": asdict(task),
+        "model_settings": asdict(model.config),
         "settings": asdict(settings),
     }
     models.write_file(directory / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
     if result.history:
-        models.write_file(directory / CURVE, loss_curve(result.history, task.baseline))
+        models.write_file(directory / CURVE, loss_curve(result.history, task))
     return summary, final
 
 
@@ -62,8 +68,8 @@ def load_run(directory: Path) -> tuple[Any, Any]:
         raise models.ModelDirectoryError(f"{directory}: its task cannot be made: {error}") from None
 
 
-def loss_curve(history: Sequence[Progress], baseline: float) -> bytes:
-    """PNG of loss and accuracy over the updates."""
+def loss_curve(history: Sequence[Progress], task: Task) -> bytes:
+    """PNG of loss and score over the updates."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -72,12 +78,12 @@ def loss_curve(history: Sequence[Progress], baseline: float) -> bytes:
     steps = [entry.step for entry in history]
     figure, (above, below) = pyplot.subplots(2, 1, sharex=True, figsize=(7, 6), layout="constrained")
     above.semilogy(steps, [entry.loss for entry in history], linewidth=0.8)
-    above.axhline(baseline, color="gray", linestyle="--", label="without memory")
-    above.axhline(baseline / 40, color="green", linestyle=":", label="solved (1/40)")
-    above.set_ylabel("cross-entropy")
+    above.axhline(task.baseline, color="gray", linestyle="--", label=task.baseline_name)
+    above.set_ylabel("loss")
     above.legend()
-    below.plot(steps, [100 * entry.accuracy for entry in history], linewidth=0.8)
-    below.set_ylabel("recalled symbols right, %")
+    unit = 100 if task.metric.share else 1
+    below.plot(steps, [unit * entry.score for entry in history], linewidth=0.8)
+    below.set_ylabel(task.metric.name + (", %" if task.metric.share else ""))
     below.set_xlabel("update")
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=120)

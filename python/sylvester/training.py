@@ -1,53 +1,23 @@
-"""The training loop behind the command line: one model, one task, Adam, until solved, out of steps or interrupted."""
+"""The training loop behind the command line: one model, one task, until solved, out of steps or interrupted."""
 
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 
-TRAINING, VALIDATION, TEST = range(3)
-"""Streams of random sequences that never meet: a seed has one of each."""
-
-SPARE = 0.8
-"""Training goes on until loss and mistakes are this share of what counts as solved, so that other sequences agree."""
+from .checkpoints import CheckpointError, Checkpoints
+from .settings import Settings
+from .tasks import TEST, VALIDATION, Task
 
 Outcome = Literal["solved", "out of steps", "interrupted", "diverged"]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to train. ``sign_learning_rate`` is for latent signs, ``decay`` the factor on both after all steps.
-
-    beta2 is below Adam's usual 0.999: the gradient shrinks a thousandfold within a few hundred updates, and a long
-    memory of its early size would hold the later steps back (the copy task then takes three times as many).
-    """
-
-    steps: int = 3000
-    batch_size: int = 128
-    learning_rate: float = 1e-2
-    sign_learning_rate: float = 1e-4
-    decay: float = 0.1
-    beta2: float = 0.95
-    seed: int = 0
-    evaluate_every: int = 25
-    evaluation_sequences: int = 512
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "evaluate_every", "evaluation_sequences"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "decay"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be positive and finite, got {getattr(self, name)}")
-        if not 0 <= self.beta2 < 1:
-            raise ValueError(f"beta2 must be at least 0 and below 1, got {self.beta2}")
-        if self.sign_learning_rate < 0:
-            raise ValueError(f"sign_learning_rate must not be negative, got {self.sign_learning_rate}")
 
 
 @dataclass(frozen=True)
@@ -56,14 +26,17 @@ class Progress:
 
     step: int
     loss: float
-    accuracy: float
+    score: float
     seconds: float
 
 
 @dataclass(frozen=True)
 class Evaluation:
+    """Means over ``count`` sequences that training never drew."""
+
     loss: float
-    accuracy: float
+    score: float
+    count: int
 
 
 @dataclass
@@ -80,65 +53,143 @@ class Result:
         return self.history[-1].seconds if self.history else 0.0
 
 
-def sequences(seed: int, stream: int) -> torch.Generator:
-    """The generator of one stream of sequences."""
-    return torch.Generator().manual_seed(4 * seed + stream)
-
-
-def train(model: Any, task: Any, settings: Settings, progress: Callable[[Progress], None] = lambda _: None) -> Result:
+def train(
+    model: Any,
+    task: Task,
+    settings: Settings,
+    progress: Callable[[Progress], None] = lambda _: None,
+    checkpoints: Checkpoints | None = None,
+    state: Mapping[str, Any] | None = None,
+) -> Result:
     """Train in place, calling ``progress`` after every update.
 
-    Stops when fresh sequences are solved with something to spare. Ctrl-C ends the training, not the program: the model
-    stays as the last finished update left it and the result says "interrupted".
+    Stops when fresh sequences are solved with something to spare. Ctrl-C ends the training after the update it falls
+    into, and the result says "interrupted"; a second one is an ordinary KeyboardInterrupt.
+
+    ``checkpoints`` are written as they fall due and on Ctrl-C, and removed when the training ends by itself. Given the
+    ``state`` that one holds, the training goes on from there and equals, bit for bit on one thread, one that was never
+    interrupted. CheckpointError when that state is of another model or task.
     """
-    groups = model.parameter_groups(settings.learning_rate, settings.sign_learning_rate)
-    optimizer = torch.optim.Adam(groups, betas=(0.9, settings.beta2))
-    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, settings.decay ** (1 / settings.steps))
-    generator = sequences(settings.seed, TRAINING)
-    device = next(model.parameters()).device
-    result = Result()
-    start = time.perf_counter()
+    running = _Training(model, task, settings)
+    if state is not None:
+        running.load_state_dict(state)
+    result = running.result
     model.train()
-    try:
-        for step in range(1, settings.steps + 1):
-            tokens, targets = (part.to(device) for part in task.batch(settings.batch_size, generator))
-            logits, _ = model(tokens)
-            loss = task.loss(logits, targets)
-            optimizer.zero_grad()
-            loss.backward()
-            if not math.isfinite(loss.item()):
+    with _interruption() as interrupted:
+        for _ in range(result.steps, settings.steps):
+            if not running.update():
                 result.outcome = "diverged"
                 break
-            optimizer.step()
-            schedule.step()
-            accuracy = task.accuracy(logits.detach(), targets)
-            result.history.append(Progress(step, loss.item(), accuracy, time.perf_counter() - start))
-            progress(result.history[-1])
-            if step % settings.evaluate_every == 0 and task.solved(loss.item(), accuracy):
-                fresh = evaluate(model, task, settings.evaluation_sequences, seed=settings.seed, stream=VALIDATION)
-                if task.solved(fresh.loss / SPARE, 1 - (1 - fresh.accuracy) / SPARE):
-                    result.outcome = "solved"
-                    break
-    except KeyboardInterrupt:
-        result.outcome = "interrupted"
+            now = result.history[-1]
+            progress(now)
+            if now.step % settings.evaluate_every == 0 and _solved(model, task, settings, now):
+                result.outcome = "solved"
+                break
+            if interrupted():
+                result.outcome = "interrupted"
+            if checkpoints and (interrupted() or checkpoints.due(now.step)):
+                checkpoints.save(running.state_dict())
+            if result.outcome == "interrupted":
+                break
+    if checkpoints and result.outcome != "interrupted":
+        checkpoints.remove()
     model.eval()
     return result
 
 
-def evaluate(model: Any, task: Any, count: int, *, seed: int, stream: int = TEST, batch_size: int = 128) -> Evaluation:
-    """Loss and accuracy on ``count`` sequences (rounded up to whole batches) that training never drew."""
+class _Training:
+    """Everything that an update changes."""
+
+    def __init__(self, model: Any, task: Task, settings: Settings) -> None:
+        self.model, self.task, self.settings = model, task, settings
+        self.optimizer = settings.make_optimizer(model)
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.draws = task.draws(settings.seed)
+        self.device = next(model.parameters()).device
+        self.result = Result()
+        self.start = time.perf_counter()
+
+    def update(self) -> bool:
+        """Make one update; False, and the model as it was, when the loss is not finite."""
+        step = self.result.steps + 1
+        inputs, targets = (part.to(self.device) for part in self.draws.draw(self.settings.batch_size))
+        output, _ = self.model(inputs)
+        loss = self.task.loss(output, targets)
+        self.optimizer.zero_grad()
+        loss.backward()
+        if not math.isfinite(loss.item()):
+            return False
+        if self.settings.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * self.settings.schedule_factor(step)
+        self.optimizer.step()
+        score = self.task.score(output.detach(), targets)
+        self.result.history.append(Progress(step, loss.item(), score, time.perf_counter() - self.start))
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        history = [(entry.loss, entry.score, entry.seconds) for entry in self.result.history]
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "draws": self.draws.state_dict(),
+            "history": torch.tensor(history, dtype=torch.float64).reshape(-1, 3),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.draws.load_state_dict(state["draws"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise CheckpointError(f"the checkpoint does not fit this model and task: {error}") from None
+        self.result.history[:] = [Progress(step, *row) for step, row in enumerate(state["history"].tolist(), 1)]
+        self.start = time.perf_counter() - self.result.seconds
+
+
+def _solved(model: Any, task: Task, settings: Settings, now: Progress) -> bool:
+    """Whether the training batch is solved and then, with something to spare, fresh sequences are."""
+    if not task.solved(now.loss, now.score):
+        return False
+    fresh = evaluate(model, task, settings.evaluation_sequences, seed=settings.seed, stream=VALIDATION)
+    return task.solved(fresh.loss, fresh.score, settings.spare)
+
+
+@contextmanager
+def _interruption() -> Iterator[Callable[[], bool]]:
+    """Yields whether Ctrl-C was pressed; the second press is not caught. Outside the main thread none arrives."""
+    pressed = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield pressed.is_set
+        return
+
+    def press(*_: object) -> None:
+        pressed.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield pressed.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def evaluate(model: Any, task: Task, count: int, *, seed: int, stream: int = TEST, batch_size: int = 128) -> Evaluation:
+    """Means over about ``count`` sequences that training never drew: whole batches, or what the data set has."""
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
-    generator = sequences(seed, stream)
     device = next(model.parameters()).device
     training = model.training
     model.eval()
-    losses, accuracies = [], []
+    total, loss, score = 0, 0.0, 0.0
     with torch.inference_mode():
-        for _ in range(-(-count // batch_size)):
-            tokens, targets = (part.to(device) for part in task.batch(min(batch_size, count), generator))
-            logits, _ = model(tokens)
-            losses.append(task.loss(logits, targets).item())
-            accuracies.append(task.accuracy(logits, targets))
+        for inputs, targets in task.examples(stream, count, batch_size, seed):
+            inputs, targets = inputs.to(device), targets.to(device)
+            output, _ = model(inputs)
+            size = inputs.shape[1]
+            loss += size * task.loss(output, targets).item()
+            score += size * task.score(output, targets)
+            total += size
     model.train(training)
-    return Evaluation(sum(losses) / len(losses), sum(accuracies) / len(accuracies))
+    return Evaluation(loss / total, score / total, total)

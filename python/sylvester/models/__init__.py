@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,39 @@ from torch import nn
 from ._directory import ModelDirectoryError as ModelDirectoryError
 from ._directory import read_directory, write_directory
 from ._directory import write_file as write_file
+from .baseline import BaselineConfig as BaselineConfig
+from .baseline import GRUModel as GRUModel
+from .baseline import LSTMModel as LSTMModel
+from .baseline import RNNModel as RNNModel
+from .hadam import BlockHadamModel as BlockHadamModel
 from .hadam import HadamConfig as HadamConfig
 from .hadam import HadamModel as HadamModel
 
 MODELS: dict[str, tuple[type[nn.Module], type[Any]]] = {
     "hadam": (HadamModel, HadamConfig),
+    "block-hadam": (BlockHadamModel, HadamConfig),
+    "rnn": (RNNModel, BaselineConfig),
+    "lstm": (LSTMModel, BaselineConfig),
+    "gru": (GRUModel, BaselineConfig),
 }
-"""Name in a saved directory -> (module, its configuration dataclass)."""
+"""Name on the command line and in a saved directory -> (module, its configuration dataclass)."""
+
+
+def option_names(name: str) -> list[str]:
+    """The fields of a model's configuration; ValueError for a model that there is not."""
+    if name not in MODELS:
+        raise ValueError(f"model must be one of {', '.join(MODELS)}, got {name!r}")
+    return [field.name for field in fields(MODELS[name][1])]
+
+
+def build(name: str, **options: Any) -> nn.Module:
+    """A new model; ``options`` are fields of its configuration. ValueError for one that it has not."""
+    known = option_names(name)
+    for option in options:
+        if option not in known:
+            raise ValueError(f"the model {name} has no {option}; its options are {', '.join(known)}")
+    module, configuration = MODELS[name]
+    return module(configuration(**options))
 
 
 def name_of(model: nn.Module) -> str:

@@ -20,7 +20,9 @@ class HadamConfig:
     output_size: int
     block_size: int | None = None
     bits: int | None = 4
-    """Bits of the input and read-out matrices; 1 is ternary, None full precision."""
+    """Bits of the input, encoder and read-out matrices; 1 is ternary, None full precision."""
+    encoder_size: int | None = None
+    """Width of a ReLU layer that each input vector passes by itself, before the recurrence; None leaves it out."""
     last_only: bool = False
     batch_first: bool = False
 
@@ -29,13 +31,23 @@ class HadamModel(nn.Module):
     """y_t = q(V) ReLU(h_t) + b_o over the states of a ``HadamRNN``; y of the last state only with ``last_only``.
 
     x  (T,B,I) or integer tokens (T,B), as ``HadamRNN``  → logits (T,B,O) and the last state (1,B,D)
+
+    The recurrence is linear: its states cannot tell how parts of one input belong together, say a number and the mark
+    beside it. With ``encoder_size`` it is driven by ReLU(q(E) x_t + b_e) instead of x_t; x must then be vectors.
     """
 
     def __init__(self, config: HadamConfig) -> None:
         super().__init__()
         self.config = config
+        self.encoder: QuantLinear | None = None
+        width = config.input_size
+        if config.encoder_size is not None:
+            self.encoder = QuantLinear(width, config.encoder_size, config.bits)
+            # W has the eigenvalue 1, so what drives every step alike grows with their number.
+            nn.init.zeros_(self.encoder.get_parameter("bias"))
+            width = config.encoder_size
         self.recurrence = HadamRNN(
-            config.input_size,
+            width,
             config.hidden_size,
             block_size=config.block_size,
             input_bits=config.bits,
@@ -45,6 +57,10 @@ class HadamModel(nn.Module):
         self.readout = QuantLinear(config.hidden_size, config.output_size, config.bits)
 
     def forward(self, x: Tensor, h0: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if self.encoder is not None:
+            if not x.is_floating_point():
+                raise TypeError(f"x must be floating point for a model with an encoder, got {x.dtype}")
+            x = F.relu(self.encoder(x))
         states, last = self.recurrence(x, h0)
         return self.readout(F.relu(states)), last
 
@@ -55,9 +71,20 @@ class HadamModel(nn.Module):
         return [{"params": signs, "lr": sign_learning_rate}, {"params": others, "lr": learning_rate}]
 
     def packed_bytes(self) -> int:
-        """Size when deployed: a bit a sign, ``bits`` (2 when ternary) an input or read-out weight, float32 biases."""
-        weights = self.recurrence.weight_ih.numel() + self.readout.weight.numel()
+        """Size when deployed: a bit a sign, ``bits`` (2 when ternary) a quantised weight, float32 biases."""
         bits = {None: 32, 1: 2}.get(self.config.bits, self.config.bits or 32)
-        biases = [self.recurrence.bias, self.readout.bias]
-        full = sum(bias.numel() for bias in biases if bias is not None)
-        return (self.recurrence.sign_latent.numel() + weights * bits + full * torch.finfo(torch.float32).bits + 7) // 8
+        matrices = {"encoder.weight", "recurrence.weight_ih", "readout.weight"}
+        size = self.recurrence.sign_latent.numel()
+        for name, parameter in self.named_parameters():
+            if parameter is not self.recurrence.sign_latent:
+                size += parameter.numel() * (bits if name in matrices else torch.finfo(torch.float32).bits)
+        return (size + 7) // 8
+
+
+class BlockHadamModel(HadamModel):
+    """HadamModel with several Hadamard blocks: ``block_size`` must be given."""
+
+    def __init__(self, config: HadamConfig) -> None:
+        if config.block_size is None:
+            raise ValueError("block_size must be given for block-hadam: a power of two that divides hidden_size")
+        super().__init__(config)
