@@ -26,15 +26,12 @@ SYLVESTER_INLINE void read_out_block(const typename V::Real* h, int64_t width, c
 }
 
 template <class V, int Outputs>
-void read_out_group(const Problem& p, int64_t outputs, int64_t o, const typename V::Real* h, int64_t samples,
-                    typename V::Real* y) {
+SYLVESTER_INLINE void read_out_group(int64_t outputs, const typename V::Real* h, int64_t width,
+                                     const typename V::Real* w, typename V::Real* y) {
   if constexpr (Outputs > 1) {
-    if (outputs < Outputs) return read_out_group<V, Outputs - 1>(p, outputs, o, h, samples, y);
+    if (outputs < Outputs) return read_out_group<V, Outputs - 1>(outputs, h, width, w, y);
   }
-  using Real = typename V::Real;
-  const auto* w = static_cast<const Real*>(p.readout.weight) + o * p.padded;
-  const int64_t row = round_up(p.readout.outputs, kLanes);
-  for (int64_t s = 0; s < samples; ++s) read_out_block<V, Outputs>(h + s * p.padded, p.padded, w, y + s * row + o);
+  read_out_block<V, Outputs>(h, width, w, y);
 }
 
 // body(begin, end) for the groups of outputs whose sums fit the registers
@@ -47,11 +44,16 @@ SYLVESTER_INLINE void for_output_groups(int64_t outputs, const Body& body) {
 // y (samples, Q) of states h (samples, P)
 template <class V>
 void read_out(const Problem& p, const typename V::Real* h, int64_t samples, typename V::Real* y) {
-  for_output_groups<V>(p.readout.outputs, [&](int64_t begin, int64_t end) {
-    read_out_group<V, kOutputGroup<V>>(p, end - begin, begin, h, samples, y);
-  });
-  const auto* bias = static_cast<const typename V::Real*>(p.readout.bias);
+  using Real = typename V::Real;
+  const auto *w = static_cast<const Real*>(p.readout.weight), *bias = static_cast<const Real*>(p.readout.bias);
   const int64_t row = round_up(p.readout.outputs, kLanes);
+  // In this order what is written too much is written over, but for the last.
+  for (int64_t s = 0; s < samples; ++s) {
+    for_output_groups<V>(p.readout.outputs, [&](int64_t begin, int64_t end) {
+      read_out_group<V, kOutputGroup<V>>(end - begin, h + s * p.padded, p.padded, w + begin * p.padded,
+                                         y + s * row + begin);
+    });
+  }
   for (int64_t s = 0; s < samples; ++s)
     for (int64_t o = 0; o < row; o += kLanes) store(y + s * row + o, add(load<V>(y + s * row + o), load<V>(bias + o)));
 }
