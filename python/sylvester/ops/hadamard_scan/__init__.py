@@ -34,8 +34,8 @@ output. Only sign's gradient needs them. First derivatives only.
 Source: arXiv 2502.00047. The sign flip comes after the transform; the scale is 1/sqrt(2^k).
 
 Read on: _reference.py, _check.py, _function.py (public functions), _registration.py (fakes, GPU, autograd),
-_cases.py, _misuses.py, _spec.py.
-Siblings: csrc/hadamard_scan/, kernels/hadamard_scan.py, tests/test_hadamard_scan.py
+_basis.py (the same of plan="basis"), _cases.py, _basis_cases.py, _misuses.py, _spec.py.
+Siblings: csrc/hadamard_scan/, csrc/hadamard_basis/, kernels/hadamard_scan.py, tests/test_hadamard_scan.py
 """
 
 from ._check import check

@@ -76,3 +76,17 @@ def _check_drive(drive: Tensor, weight: Tensor | None, width: int, axes: str) ->
     if weight.dtype != drive.dtype:
         raise TypeError(f"weight must have the dtype of drive, {drive.dtype}, got {weight.dtype}")
     return weight.dtype
+
+
+def check_plan(plan: str, weight: Tensor | None, h0: Tensor | None, last_only: bool) -> None:
+    """Raise unless ``plan`` can evaluate the call."""
+    if plan == "scan":
+        return
+    if plan != "basis":
+        raise ValueError(f'plan must be "scan" or "basis", got {plan!r}')
+    if not last_only:
+        raise ValueError('plan="basis" sums up the last state alone: set last_only=True, or plan="scan"')
+    if h0 is not None:
+        raise ValueError('plan="basis" starts from zeros: leave h0 out, or set plan="scan"')
+    if weight is None:
+        raise ValueError('plan="basis" needs weight, whose columns the basis grows from: give it, or set plan="scan"')

@@ -45,7 +45,7 @@ def _sign(value: float) -> Callable[[Make], Tensor]:
 _COMPLEX = _ones(5, 3, 12, dtype=torch.complex64)
 
 MISUSES = (
-    _misuse("unknown plan", r"plan must be \"scan\", got 'basis'", plan="basis"),
+    _misuse("unknown plan", r"plan must be \"scan\" or \"basis\", got 'wave'", plan="wave"),
     _misuse("width is no power of two", r"width 12, got 12; the largest that fits is 4", block_size=None),
     _misuse("block does not divide", r"width 12, got 8", block_size=8),
     _misuse("block of 0", r"block_size .* got 0", block_size=0),

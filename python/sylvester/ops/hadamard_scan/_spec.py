@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .. import hadamard_transform as transform
 from .._spec import Arguments, Operator, RawCall, register
+from ._basis_cases import BASIS_CASES, BASIS_MISUSES, basis_calls
 from ._cases import CASES
 from ._check import check
 from ._function import hadamard_scan
@@ -20,6 +21,8 @@ from ._registration import LAUNCHERS
 
 
 def _raw_calls(a: Arguments) -> list[RawCall]:
+    if a.get("plan") == "basis":
+        return basis_calls(a)
     flags = [a.get(name, False) for name in ("last_only", "reverse", "batch_first")]
     last_only, reverse, batch_first = flags
     drive, weight, sign, bias, h0 = (a.get(name) for name in ("drive", "weight", "sign", "bias", "h0"))
@@ -79,7 +82,11 @@ def _bytes_moved(a: Arguments) -> int:
 
 def _operations(a: Arguments) -> int:
     rows = a["drive"].shape[0 if a.get("batch_first") else 1]
-    return _steps(a) * rows * a["sign"].shape[0] * (_stages(a) + 3 + 2 * _inputs(a))
+    transformed, width = rows, a["sign"].shape[0]
+    if a.get("plan") == "basis":
+        tokens = not a["drive"].is_floating_point()
+        transformed = a["weight"].shape[0 if tokens else 1] + ("bias" in a)
+    return _steps(a) * width * (transformed * (_stages(a) + 3) + rows * 2 * _inputs(a))
 
 
 def _loop(a: Arguments, step: Callable[[Tensor, Tensor], Tensor]) -> Callable[[], Tensor]:
@@ -117,8 +124,8 @@ SPEC = register(
         name="hadamard_scan",
         function=hadamard_scan,
         reference=reference,
-        cases=CASES,
-        misuses=MISUSES,
+        cases=(*CASES, *BASIS_CASES),
+        misuses=(*MISUSES, *BASIS_MISUSES),
         raw_calls=_raw_calls,
         differentiable=("drive", "sign", "bias", "h0", "weight"),
         error_bound=_error_bound,
