@@ -15,7 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._dispatch import WIDE, derive_eager, no_gradient, require_block, require_device, require_floats, require_vector
+from .._dispatch import (
+    WIDE,
+    call,
+    derive_eager,
+    no_gradient,
+    require_block,
+    require_device,
+    require_floats,
+    require_vector,
+)
 from ._check import TOKENS, check
 
 _BLOCK_ELEMENTS = 1 << 17
@@ -23,6 +32,20 @@ _BLOCK_ELEMENTS = 1 << 17
 
 _scan = torch.ops.sylvester.hadamard_basis_scan.default
 _scan_backward = torch.ops.sylvester.hadamard_basis_scan_backward.default
+_basis = torch.ops.sylvester.hadamard_basis.default
+_apply = torch.ops.sylvester.hadamard_basis_apply.default
+
+
+def make_basis(
+    weight: Tensor, sign: Tensor, bias: Tensor | None, block_size: int, steps: int, tokens: bool
+) -> tuple[Tensor, Tensor]:
+    """``(basis, shift)`` of sequences of ``steps`` steps; without derivative."""
+    return call(_basis, weight, sign, bias, block_size, steps, tokens)
+
+
+def apply_basis(drive: Tensor, basis: Tensor, shift: Tensor, batch_first: bool) -> Tensor:
+    """``last`` of ``hadamard_scan(..., plan="basis")``, with its bits; without derivative."""
+    return call(_apply, drive, basis, shift, False, batch_first)
 
 
 def block_steps(rows: int, width: int) -> int:
@@ -164,5 +187,5 @@ def _derivative_scan(ctx: Any, grad_last: Tensor | None, _: None) -> tuple[Tenso
 torch.library.register_autograd("sylvester::hadamard_basis_scan", _derivative_scan, setup_context=_setup_scan)
 derive_eager(_scan, _derivative_scan, _setup_scan)
 no_gradient(_scan_backward, "second derivatives are not implemented")
-for _op in (torch.ops.sylvester.hadamard_basis.default, torch.ops.sylvester.hadamard_basis_apply.default):
+for _op in (_basis, _apply):
     no_gradient(_op, "it serves calls without gradients; hadamard_scan(..., plan='basis') is differentiable")
