@@ -20,9 +20,9 @@ using hadamard_scan::Sequence;
 constexpr int64_t kBlockElements = int64_t{1}
                                    << 17;  // of a basis block: it shares a second-level cache with the inputs
 
-// C: by the shapes of the parameters alone
-inline int64_t block_steps(int64_t rows, int64_t padded) {
-  return std::max<int64_t>(1, kBlockElements / std::max<int64_t>(1, rows * padded));
+// C: by the shape of the weight alone, room for a bias included
+inline int64_t block_steps(int64_t inputs, int64_t padded) {
+  return std::max<int64_t>(1, kBlockElements / ((inputs + 1) * padded));
 }
 inline int64_t block_count(int64_t steps, int64_t length) { return (steps + length - 1) / length; }
 
@@ -131,7 +131,7 @@ struct Basis {
         p(b.p),
         inputs(b.p.inputs),
         rows(b.p.inputs + (bias ? 1 : 0)),
-        length(block_steps(rows, b.p.padded)) {
+        length(block_steps(inputs, b.p.padded)) {
     length = std::min(length, std::max<int64_t>(1, p.steps));
     block.row = odd_lines(p.padded);
     block.step = rows * block.row;

@@ -94,7 +94,7 @@ Gradients scan_backward(const Tensor& grad_last, const Tensor& drive, const Tens
   SYLVESTER_CHECK(grad_last.scalar_type() == real, kOp, ": grad_last must have the dtype of last");
   if (need.drive || need.sign) {
     check_cpu(kOp, "starts", starts);
-    check_shape(kOp, "starts", starts, {block_count(p.steps, block_steps(rows, p.padded)), rows, p.width});
+    check_shape(kOp, "starts", starts, {block_count(p.steps, block_steps(p.inputs, p.padded)), rows, p.width});
     SYLVESTER_CHECK(starts.scalar_type() == real, kOp, ": starts must have the dtype of last");
   }
   return p.real == Dtype::float64 ? run_backward<double>(b, packed(grad_last), weight, sign, bias, packed(starts), need)

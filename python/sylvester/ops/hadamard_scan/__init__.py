@@ -24,7 +24,7 @@
 hadamard_step: one step, the same bits as the scan; drive loses its T axis, h is h0, the new state comes back.
 
 Cost: drive read once, output written once (T·B·D, or B·D); D·(k + 3) additions and multiplications a row and step,
-2·D·I more when fused. With last_only nothing of size T·B·D exists.
+2·D·I more when fused. With last_only nothing of size T·B·D exists. plan="basis": see _basis.py.
 Determinism: the same bits for any thread count, level and batch: a row does not depend on the rows beside it.
 Error: W = diag(s) S̃ is orthogonal, so a rounding error keeps its length: errors of T steps add like random numbers,
 relative to the largest state. W has the eigenvalue 1: a bias or constant input makes |h| grow like T.
@@ -35,7 +35,8 @@ Source: arXiv 2502.00047. The sign flip comes after the transform; the scale is 
 
 Read on: _reference.py, _check.py, _function.py (public functions), _registration.py (fakes, GPU, autograd),
 _basis.py (the same of plan="basis"), _cases.py, _basis_cases.py, _misuses.py, _spec.py.
-Siblings: csrc/hadamard_scan/, csrc/hadamard_basis/, kernels/hadamard_scan.py, tests/test_hadamard_scan.py
+Siblings: csrc/hadamard_scan/, csrc/hadamard_basis/, kernels/hadamard_scan.py,
+kernels/hadamard_basis.py, tests/test_hadamard_scan.py, tests/test_hadamard_basis.py
 """
 
 from ._check import check

@@ -19,6 +19,7 @@ from .._dispatch import (
     WIDE,
     call,
     derive_eager,
+    launch,
     no_gradient,
     require_block,
     require_device,
@@ -48,24 +49,20 @@ def apply_basis(drive: Tensor, basis: Tensor, shift: Tensor, batch_first: bool) 
     return call(_apply, drive, basis, shift, False, batch_first)
 
 
-def block_steps(rows: int, width: int) -> int:
-    """Steps in a block of a basis of ``rows`` rows."""
-    return torch.sym_max(_BLOCK_ELEMENTS // torch.sym_max(rows * _padded(width), 1), 1)
+def block_steps(inputs: int, width: int) -> int:
+    """Steps in a block of the basis of ``inputs`` inputs (or tokens) and perhaps a bias."""
+    return torch.sym_max(_BLOCK_ELEMENTS // ((inputs + 1) * _padded(width)), 1)
 
 
 def _padded(width: int) -> int:
     return (width + 15) // 16 * 16
 
 
-def _basis_rows(weight: Tensor, bias: Tensor | None, tokens: bool) -> int:
-    return weight.shape[0 if tokens else 1] + (bias is not None)
-
-
 def _starts_shape(drive: Tensor, weight: Tensor, bias: Tensor | None, batch_first: bool) -> tuple[int, int, int]:
     tokens = not drive.is_floating_point()
-    rows, width = _basis_rows(weight, bias, tokens), weight.shape[1 if tokens else 0]
-    steps, length = drive.shape[1 if batch_first else 0], block_steps(rows, width)
-    return (steps + length - 1) // length, rows, width
+    (inputs, width) = weight.shape if tokens else weight.shape[::-1]
+    steps, length = drive.shape[1 if batch_first else 0], block_steps(inputs, width)
+    return (steps + length - 1) // length, inputs + (bias is not None), width
 
 
 def _check_scan(*arguments: Any) -> None:
@@ -166,6 +163,36 @@ def _fake_apply(*arguments: Any) -> Tensor:
     _check_apply(*arguments)
     drive, basis, _, _, batch_first = arguments
     return basis.new_empty((drive.shape[0 if batch_first else 1], basis.shape[2]))
+
+
+def _cuda_scan(*arguments: Any) -> tuple[Tensor, Tensor]:
+    _check_scan(*arguments)
+    return launch("hadamard_basis", "hadamard_basis_scan", *arguments)
+
+
+def _cuda_backward(*arguments: Any) -> tuple[Tensor, ...]:
+    _check_backward(*arguments)
+    return launch("hadamard_basis", "hadamard_basis_scan_backward", *arguments)
+
+
+def _cuda_basis(*arguments: Any) -> tuple[Tensor, Tensor]:
+    _check_basis(*arguments)
+    return launch("hadamard_basis", "hadamard_basis", *arguments)
+
+
+def _cuda_apply(*arguments: Any) -> Tensor:
+    _check_apply(*arguments)
+    return launch("hadamard_basis", "hadamard_basis_apply", *arguments)
+
+
+BASIS_LAUNCHERS = {
+    "hadamard_basis_scan": _cuda_scan,
+    "hadamard_basis_scan_backward": _cuda_backward,
+    "hadamard_basis": _cuda_basis,
+    "hadamard_basis_apply": _cuda_apply,
+}
+for _name, _launcher in BASIS_LAUNCHERS.items():
+    torch.library.impl(f"sylvester::{_name}", "CUDA")(_launcher)
 
 
 def _setup_scan(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

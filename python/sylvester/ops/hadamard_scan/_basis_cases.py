@@ -33,9 +33,10 @@ def _sizes() -> Iterator[Case]:
         yield _basis(source, 5, 3, 12, options, block=4)
     for i, (width, block) in enumerate(((1, None), (4, None), (16, None), (48, 16), (128, None), (512, 128))):
         yield _basis(_SOURCES[1 - i % 2], 7, 2, width, ("bias", "")[i % 2], block=block)
-    for i, steps in enumerate((0, 1, 2, 65, 130)):
+    for i, steps in enumerate((0, 1, 2, 17, 65)):
         yield _basis(_SOURCES[i % 2], steps, 2, 16, "bias")
-        yield _basis(_SOURCES[1 - i % 2], steps, 3, 8, "reverse")
+        if steps < 65:
+            yield _basis(_SOURCES[1 - i % 2], steps, 3, 8, "reverse")
     # Every remainder of a group of rows
     for i, rows in enumerate((0, 1, 5, 19, 110)):
         yield _basis(_SOURCES[i % 2], 4, rows, 64, "bias")
@@ -43,9 +44,9 @@ def _sizes() -> Iterator[Case]:
     for i, inputs in enumerate((1, 10, 16, 40)):
         yield _basis("fused", 6, 5, 32, ("bias", "batch_first")[i % 2], inputs=inputs)
     # Several blocks of the basis, the last one short
-    yield _basis("fused", 8, 3, 512, "bias", inputs=80)
-    yield _basis("fused", 20, 2, 1024, "reverse", inputs=20)
-    yield _basis("tokens", 50, 3, 512, "bias reverse")
+    yield _basis("fused", 10, 3, 4096, "bias", inputs=7)
+    yield _basis("fused", 9, 2, 4096, "reverse", block=2048, inputs=10)
+    yield _basis("tokens", 5, 3, 4096, "bias reverse")
 
 
 def _strided(m: Make) -> Arguments:

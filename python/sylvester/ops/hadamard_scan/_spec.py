@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .. import hadamard_transform as transform
 from .._spec import Arguments, Operator, RawCall, register
+from ._basis import BASIS_LAUNCHERS
 from ._basis_cases import BASIS_CASES, BASIS_MISUSES, basis_calls
 from ._cases import CASES
 from ._check import check
@@ -132,7 +133,7 @@ SPEC = register(
         bytes_moved=_bytes_moved,
         operations=_operations,
         baselines={"eager addmm loop": _eager_addmm, "eager loop over hadamard_transform": _eager_transform},
-        launchers=LAUNCHERS,
+        launchers=LAUNCHERS | BASIS_LAUNCHERS,
         rows=_rows,
     )
 )
