@@ -27,7 +27,7 @@ Bound bind_basis(const Tensor& drive, const Tensor& weight, const Tensor& sign, 
   return hadamard_scan::bind(drive, weight, sign, std::nullopt, block, reverse, axes_of(batch_first));
 }
 
-// Sums over the steps, (B,P), and over the biases, (P)
+// Sums over the steps: of the inputs, (B,P), and of the biases, (P)
 template <class Real>
 struct Sums {
   int64_t batch, width;
@@ -35,18 +35,30 @@ struct Sums {
   Rows<Real> rows;
 
   Sums(int64_t rows_of_batch, int64_t columns, int64_t padded)
-      : batch(rows_of_batch), width(columns), memory(zeros<Real>(batch * padded)), shift(zeros<Real>(padded)) {
-    rows = {memory.get(), 0, padded};
-  }
+      : batch(rows_of_batch),
+        width(columns),
+        memory(zeros<Real>(batch * odd_lines(padded))),
+        shift(zeros<Real>(padded)),
+        rows{memory.get(), 0, odd_lines(padded)} {}
   void add_bias(const Rows<Real>& basis, int64_t steps, int64_t row) {
-    for (int64_t j = 0; j < steps; ++j)
-      for (int64_t d = 0; d < width; ++d) shift[d] += basis.at(j, row)[d];
+    constexpr int64_t kSideBySide = 16;                 // sums in registers
+    for (int64_t d = 0; d < width; d += kSideBySide) {  // rows are padded to as many
+      Real sum[kSideBySide];
+      std::copy_n(shift.get() + d, kSideBySide, sum);
+      for (int64_t j = 0; j < steps; ++j) {
+        const Real* from = basis.at(j, row) + d;
+        for (int64_t i = 0; i < kSideBySide; ++i) sum[i] += from[i];
+      }
+      std::copy_n(sum, kSideBySide, shift.get() + d);
+    }
   }
-  Tensor last(const Real* added, ScalarType type) const {
-    Tensor out = empty({batch, width}, type);
+  Tensor last(const Real* added) const {
+    Tensor out = empty({batch, width}, sizeof(Real) == 8 ? ScalarType::Double : ScalarType::Float);
     Real* to = static_cast<Real*>(out.data_ptr());
-    for (int64_t b = 0; b < batch; ++b)
-      for (int64_t d = 0; d < width; ++d) to[b * width + d] = rows.at(0, b)[d] + added[d];
+    for (int64_t b = 0; b < batch; ++b, to += width) {
+      const Real* from = rows.at(0, b);
+      for (int64_t d = 0; d < width; ++d) to[d] = from[d] + added[d];
+    }
     return out;
   }
 };
@@ -71,7 +83,7 @@ std::tuple<Tensor, Tensor> run_scan(const Bound& b, const std::optional<Tensor>&
                  sums.rows);
     if (bias) sums.add_bias(basis.block, n, p.inputs);
   }
-  return {sums.last(sums.shift.get(), real), starts};
+  return {sums.last(sums.shift.get()), starts};
 }
 
 std::tuple<Tensor, Tensor> scan(const Tensor& drive, const Tensor& weight, const Tensor& sign,
@@ -155,7 +167,7 @@ Tensor run_apply(const Inputs& x, bool tokens, const Tensor& basis, const Tensor
     }
     add_products(kernels, x, tokens, j, n, block, padded, packed.get(), sums.rows);
   }
-  return sums.last(static_cast<const Real*>(shift.data_ptr()), scalar_type(real));
+  return sums.last(static_cast<const Real*>(shift.data_ptr()));
 }
 
 Tensor apply(const Tensor& drive, const Tensor& basis, const Tensor& shift, bool reverse, bool batch_first) {
