@@ -76,12 +76,14 @@ CHANGES = [
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_derived_tensors_never_outlive_their_parameter(change: object, mode: object) -> None:
-    layer, x, tokens = HadamRNN(4, 16), torch.randn(5, 2, 4), torch.randint(0, 4, (5, 2))
+@pytest.mark.parametrize("last_only", [False, True])
+def test_derived_tensors_never_outlive_their_parameter(change: object, mode: object, last_only: bool) -> None:
+    """The signs and U_q; with last_only the basis too."""
+    layer, x, tokens = HadamRNN(4, 16, last_only=last_only), torch.randn(5, 2, 4), torch.randint(0, 4, (5, 2))
     with mode():
         before = layer(x)[0], layer(tokens)[0]
     layer = change(layer)
-    fresh = HadamRNN(4, 16, dtype=layer.bias.dtype)
+    fresh = HadamRNN(4, 16, dtype=layer.bias.dtype, last_only=last_only)
     fresh.load_state_dict(layer.state_dict())
     with mode():
         after, expected = layer(x.to(layer.bias.dtype))[0], fresh(x.to(layer.bias.dtype))[0]

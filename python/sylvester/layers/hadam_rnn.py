@@ -10,11 +10,17 @@ from torch import Tensor, nn
 
 from ..ops._dispatch import require_block
 from ..ops.hadamard_scan import hadamard_scan
+from ..ops.hadamard_scan._basis import apply_basis, make_basis
 from ..ops.hadamard_scan._check import TOKENS
 from ..ops.hadamard_transform import hadamard_transform
 from ..ste import fake_quantize, sign_ste
 from ._cache import CachingModule
 from .quant_linear import check_bits
+
+MOST_BASIS_INPUTS = 4
+"""A sum over the basis costs 2 · I operations a state and step; the scan's transform some 20."""
+
+MOST_BASIS_ELEMENTS = 1 << 22
 
 
 class HadamRNN(CachingModule):
@@ -34,6 +40,10 @@ class HadamRNN(CachingModule):
 
     ``block_size=None`` is one block, so hidden_size must be a power of two. Without gradients the signs and U_q are
     remembered between calls. The layer is neutral under autocast: it runs in the dtype of x.
+
+    With last_only, no h0 and input_size of at most 4 the last state is summed up as W^j [U_q b] x_{T-1-j}
+    (``plan="basis"`` of hadamard_scan), which depends on neither B nor T. Without gradients these T · I · D numbers are
+    remembered too, those of the last T, up to 16 MiB: what is left is one product, with the same bits.
     """
 
     _version = 1
@@ -114,19 +124,40 @@ class HadamRNN(CachingModule):
             x = x.unsqueeze(0 if self.batch_first else 1)
         elif h0 is not None:
             h0 = h0.squeeze(0)
-        output, last = hadamard_scan(
+        output, last = self._run(x, h0, weight, sign, tokens)
+        if unbatched:
+            return output.squeeze(0 if self.batch_first or self.last_only else 1), last
+        return output, last[None]
+
+    def _run(self, x: Tensor, h0: Tensor | None, weight: Tensor, sign: Tensor, tokens: bool) -> tuple[Tensor, Tensor]:
+        """``hadamard_scan`` by the plan of the layer; x (T,B,·) | (B,T,·), h0 (B,D)."""
+        bias, steps = self._source("bias"), x.shape[1 if self.batch_first else 0]
+        by_basis = self.last_only and h0 is None and self.input_size <= MOST_BASIS_INPUTS
+        remembers = (
+            not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+            and weight.dtype == self._source("weight_ih").dtype
+        )
+        if by_basis and remembers and steps * self.input_size * self.hidden_size <= MOST_BASIS_ELEMENTS:
+
+            def derive(*_: Tensor) -> tuple[Tensor, Tensor]:
+                return make_basis(weight, sign, bias, self.block_size, steps, tokens)
+
+            sources = (self._source(name) for name in ("weight_ih", "sign_latent", "bias"))
+            given = [source for source in sources if source is not None]
+            basis, shift = self._derived.get("basis of tokens" if tokens else "basis", derive, *given, size=steps)
+            last = apply_basis(x, basis, shift, self.batch_first)
+            return last.to(weight.dtype), last
+        return hadamard_scan(
             x,
             sign,
-            self._source("bias"),
+            bias,
             h0,
             weight=weight,
             block_size=self.block_size,
             last_only=self.last_only,
             batch_first=self.batch_first,
+            plan="basis" if by_basis else "scan",
         )
-        if unbatched:
-            return output.squeeze(0 if self.batch_first or self.last_only else 1), last
-        return output, last[None]
 
     def _check_input(self, x: Tensor, h0: Tensor | None, tokens: bool, dtype: torch.dtype) -> bool:
         """Raise unless x and h0 fit the layer; returns whether x comes without a batch."""
