@@ -92,7 +92,7 @@ struct BackwardTile : Tile<V> {
 
   // g of the strip, by the read-out or given
   void read_grads(const Strip& strip) {
-    const int64_t n = strip.steps, outputs = round_up(p.readout.outputs, kLanes);
+    const int64_t n = strip.steps;
     if (io.grad_states.data != nullptr) this->point_at(io.grad_states, this->grads, strip, adjoint);
     for (int64_t r = 0; r < strip.rows; ++r) {
       Real* g = this->grads + r * n * p.padded;
@@ -101,9 +101,11 @@ struct BackwardTile : Tile<V> {
         adjoint.ahead[r][c] = this->zeros;
       }
       if (io.grad_outputs.data == nullptr) continue;
-      for (int64_t c = 0; c < n; ++c) {
-        const char* from = this->at(io.grad_outputs, strip.start - c, strip.row + r);
-        widen_row<V>(from, io.grad_outputs.dtype, p.readout.outputs, this->outputs + c * outputs);
+      const int64_t stride = this->stride_of(strip, io.grad_outputs.step) * sylvester::size_of(io.grad_outputs.dtype);
+      const char* from = this->at(io.grad_outputs, strip.start, strip.row + r);
+      for (int64_t c = 0; c < n; ++c, from += stride) {
+        __builtin_prefetch(from + n * stride);  // far apart in memory; beyond the end it may be any place
+        widen_row<V>(from, io.grad_outputs.dtype, p.readout.outputs, this->outputs + c * output_row(p));
       }
       const States<Real> of_row{activated ? hidden[r] : nullptr, states.out[r], states.drive[r]};
       read_back<V>(p, of_row, this->outputs, n, g, partial + at_partial.readout, partial + at_partial.readout_bias);
@@ -168,9 +170,11 @@ struct BackwardTile : Tile<V> {
     if (io.grad_drive.data == nullptr) return;
     const int64_t row = round_up(p.inputs, kLanes);
     mix<V>(this->out, p.padded, samples, p.width, static_cast<const Real*>(io.weight_rows), row, this->input_grads);
-    for (int64_t s = 0; s < samples; ++s) {
-      void* to = this->at(io.grad_drive, start - s % n, s / n);
-      narrow_row<V>(this->input_grads + s * row, io.grad_drive.dtype, p.inputs, to);
+    const Real* from = this->input_grads;
+    for (int64_t r = 0; r < this->rows; ++r) {
+      for (int64_t c = 0; c < n; ++c, from += row) {
+        narrow_row<V>(from, io.grad_drive.dtype, p.inputs, this->at(io.grad_drive, start - c, r));
+      }
     }
   }
 

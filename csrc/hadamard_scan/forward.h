@@ -43,10 +43,11 @@ void forward_strip(Tile<V>& t, const Forward& io, const Strip& strip, bool strea
   t.write_output(io.states, strip, steps);
   if (io.outputs.data == nullptr) return;
   read_out<V>(p, t.out, strip.rows * strip.steps, t.outputs);
-  const int64_t row = round_up(p.readout.outputs, kLanes);
-  for (int64_t s = 0; s < strip.rows * strip.steps; ++s) {
-    void* to = t.at(io.outputs, strip.start + s % strip.steps, strip.row + s / strip.steps);
-    narrow_row<V>(t.outputs + s * row, io.outputs.dtype, p.readout.outputs, to);
+  const auto* from = t.outputs;
+  for (int64_t r = 0; r < strip.rows; ++r) {
+    for (int64_t c = 0; c < strip.steps; ++c, from += output_row(p)) {
+      narrow_row<V>(from, io.outputs.dtype, p.readout.outputs, t.at(io.outputs, strip.start + c, strip.row + r));
+    }
   }
 }
 

@@ -2,8 +2,8 @@
 // adjoints.
 //
 // Time is counted in processing order: a row of n steps takes step k at t = k, or t = n-1-k when reverse. Real is
-// float, or double when everything is float64. P is the width D padded to 16, Q the outputs O padded to 16; arrays with
-// P or Q columns hold zeros in the padding.
+// float, or double when everything is float64. P is the width D padded to 16; arrays with P columns hold zeros in the
+// padding.
 //
 //   drive        given (T,B,D) · fused (T,B,I) with U · token (T,B) with a table (V,D)
 //   states       (T,B,D), outputs (T,B,O): in the drive's type, zeros after a row's end
@@ -47,7 +47,7 @@ struct Sequence {
 struct Readout {
   int64_t outputs;     // O, 0 without a read-out
   const void* weight;  // V, (O,P) Real
-  const void* bias;    // (Q) Real
+  const void* bias;    // (kMostOutputs) Real
 };
 
 struct Problem {

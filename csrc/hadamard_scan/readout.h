@@ -11,27 +11,35 @@ using sylvester::hadamard_scan::Readout;
 template <class V>
 constexpr int kOutputGroup = V::kRegisters >= 16 ? 10 : 3;
 
-// y[o] = Σ_d V[o][d] max(h[d], 0) for Outputs outputs: sixteen chains in ascending d, then the sum of the lanes. Up to
-// three elements after them are written too.
-template <class V, int Outputs>
-SYLVESTER_INLINE void read_out_block(const typename V::Real* h, int64_t width, const typename V::Real* w,
+// y[s][o] = Σ_d V[o][d] max(h[s][d], 0) for Outputs outputs of Samples samples: sixteen chains in ascending d, then the
+// sum of the lanes. Up to three elements after a sample's outputs are written too.
+template <class V, int Samples, int Outputs>
+SYLVESTER_INLINE void read_out_block(const typename V::Real* h, int64_t width, const typename V::Real* w, int64_t row,
                                      typename V::Real* y) {
-  V sum[(Outputs + 3) / 4 * 4];
-  for (V& chain : sum) chain = zero<V>();
+  V sum[Samples][(Outputs + 3) / 4 * 4];
+  for (auto& chains : sum)
+    for (V& chain : chains) chain = zero<V>();
   for (int64_t d = 0; d < width; d += kLanes) {
-    const V a = relu(load<V>(h + d));
-    for (int o = 0; o < Outputs; ++o) sum[o] = fma(a, load<V>(w + o * width + d), sum[o]);
+    V a[Samples];
+    for (int s = 0; s < Samples; ++s) a[s] = relu(load<V>(h + s * width + d));
+    for (int o = 0; o < Outputs; ++o) {
+      const V weight = load<V>(w + o * width + d);
+      for (int s = 0; s < Samples; ++s) sum[s][o] = fma(a[s], weight, sum[s][o]);
+    }
   }
-  for (int o = 0; o < Outputs; o += 4) sum_lanes(sum[o], sum[o + 1], sum[o + 2], sum[o + 3], y + o);
+  for (int s = 0; s < Samples; ++s)
+    for (int o = 0; o < Outputs; o += 4) {
+      sum_lanes(sum[s][o], sum[s][o + 1], sum[s][o + 2], sum[s][o + 3], y + s * row + o);
+    }
 }
 
-template <class V, int Outputs>
+template <class V, int Samples, int Outputs>
 SYLVESTER_INLINE void read_out_group(int64_t outputs, const typename V::Real* h, int64_t width,
-                                     const typename V::Real* w, typename V::Real* y) {
+                                     const typename V::Real* w, int64_t row, typename V::Real* y) {
   if constexpr (Outputs > 1) {
-    if (outputs < Outputs) return read_out_group<V, Outputs - 1>(outputs, h, width, w, y);
+    if (outputs < Outputs) return read_out_group<V, Samples, Outputs - 1>(outputs, h, width, w, row, y);
   }
-  read_out_block<V, Outputs>(h, width, w, y);
+  read_out_block<V, Samples, Outputs>(h, width, w, row, y);
 }
 
 // body(begin, end) for the groups of outputs whose sums fit the registers
@@ -41,21 +49,26 @@ SYLVESTER_INLINE void for_output_groups(int64_t outputs, const Body& body) {
   for (int64_t i = 0; i < groups; ++i) body(i * outputs / groups, (i + 1) * outputs / groups);
 }
 
-// y (samples, Q) of states h (samples, P)
+// y (samples, output_row) of states h (samples, P)
+template <class V, int Samples>
+void read_out_samples(const Problem& p, const typename V::Real* h, typename V::Real* y) {
+  const auto* w = static_cast<const typename V::Real*>(p.readout.weight);
+  const int64_t row = output_row(p);
+  for_output_groups<V>(p.readout.outputs, [&](int64_t begin, int64_t end) {
+    read_out_group<V, Samples, kOutputGroup<V>>(end - begin, h, p.padded, w + begin * p.padded, row, y + begin);
+  });
+}
+
 template <class V>
 void read_out(const Problem& p, const typename V::Real* h, int64_t samples, typename V::Real* y) {
-  using Real = typename V::Real;
-  const auto *w = static_cast<const Real*>(p.readout.weight), *bias = static_cast<const Real*>(p.readout.bias);
-  const int64_t row = round_up(p.readout.outputs, kLanes);
-  // In this order what is written too much is written over, but for the last.
-  for (int64_t s = 0; s < samples; ++s) {
-    for_output_groups<V>(p.readout.outputs, [&](int64_t begin, int64_t end) {
-      read_out_group<V, kOutputGroup<V>>(end - begin, h + s * p.padded, p.padded, w + begin * p.padded,
-                                         y + s * row + begin);
-    });
-  }
-  for (int64_t s = 0; s < samples; ++s)
-    for (int64_t o = 0; o < row; o += kLanes) store(y + s * row + o, add(load<V>(y + s * row + o), load<V>(bias + o)));
+  const auto* bias = static_cast<const typename V::Real*>(p.readout.bias);
+  const int64_t row = output_row(p);
+  int64_t s = 0;
+  for (; s + 2 <= samples; s += 2) read_out_samples<V, 2>(p, h + s * p.padded, y + s * row);
+  if (s < samples) read_out_samples<V, 1>(p, h + s * p.padded, y + s * row);
+  for (s = 0; s < samples; ++s)
+    for (int64_t o = 0; o < p.readout.outputs; o += kLanes)
+      store(y + s * row + o, add(load<V>(y + s * row + o), load<V>(bias + o)));
 }
 
 // The states of one row: given, or made of r = s∘(h − z − b)
@@ -75,7 +88,7 @@ void read_back_block(const Problem& p, const States<typename V::Real>& states, c
   const auto* sign = static_cast<const Real*>(p.sign);
   const auto* bias = sign + p.padded;
   const auto* w = static_cast<const Real*>(p.readout.weight) + o * p.padded;
-  const int64_t row = round_up(p.readout.outputs, kLanes);
+  const int64_t row = output_row(p);
   grad_weight += o * p.padded;
   for (int64_t i = 0; i < p.padded; i += kLanes) {
     V weight[Outputs], sum[Outputs];
@@ -109,15 +122,15 @@ void read_back_group(int64_t outputs, const Problem& p, const States<typename V:
   read_back_block<V, Outputs>(p, states, dy, n, o, o == 0, g, grad_weight);
 }
 
-// From dy (n, Q) of one row to g (n, P), with dV (O,P) and db_o (Q) added to
+// From dy (n, output_row) of one row to g (n, P), with dV (O,P) and db_o added to
 template <class V>
 void read_back(const Problem& p, const States<typename V::Real>& states, const typename V::Real* dy, int64_t n,
                typename V::Real* g, typename V::Real* grad_weight, typename V::Real* grad_bias) {
-  const int64_t outputs = p.readout.outputs, row = round_up(outputs, kLanes);
+  const int64_t outputs = p.readout.outputs, row = output_row(p);
   for_output_groups<V>(outputs, [&](int64_t begin, int64_t end) {
     read_back_group<V, kOutputGroup<V>>(end - begin, p, states, dy, n, begin, g, grad_weight);
   });
-  for (int64_t o = 0; o < row; o += kLanes) {
+  for (int64_t o = 0; o < outputs; o += kLanes) {
     V sum = load<V>(grad_bias + o);
     for (int64_t c = 0; c < n; ++c) sum = add(sum, load<V>(dy + c * row + o));
     store(grad_bias + o, sum);

@@ -12,6 +12,9 @@ using sylvester::hadamard_scan::kCheckpointSteps;
 
 inline int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
+// Elements a row of outputs takes: a read-out writes up to three too many
+inline int64_t output_row(const Problem& p) { return round_up(p.readout.outputs + 3, kLanes); }
+
 // Steps a tile takes at once: 16 KiB of float a row: long enough for the pipelined widths, short enough for L1
 inline int64_t tile_steps(int64_t padded) {
   int64_t steps = kMaxTileSteps;
@@ -70,8 +73,7 @@ struct Tile {
     take(segment, p.activation == Activation::identity ? 0 : p.tile_rows * kCheckpointSteps * row);
     take(inputs, values * p.inputs + kLanes);  // rows of x are widened in whole vectors
     take(input_grads, values * round_up(p.inputs, kLanes));
-    // a read-out writes up to three elements too many
-    take(outputs, p.readout.outputs > 0 ? p.tile_rows * steps * round_up(p.readout.outputs, kLanes) + kLanes : 0);
+    take(outputs, p.readout.outputs > 0 ? p.tile_rows * steps * output_row(p) : 0);
     return at;
   }
 
