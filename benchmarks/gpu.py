@@ -65,16 +65,17 @@ def timed_scans(b: Bench) -> Iterator[Group]:
         drive, weight = b.drive(kind, steps, rows, width, torch.bfloat16)
         sign, states = b.signs(width), b.normal(steps, rows, width, dtype=torch.bfloat16)
         copied, first = torch.empty_like(states), drive[0]
-        run = partial(b.scans.hadamard_scan, drive, weight, sign, None, None, width)
+        run = partial(b.scans.hadamard_scan, drive, weight, sign, *(None,) * 6, width, 0)
         _, last, kept = run(True, False, False, True)
-        back = (drive, weight, sign, None, None, last, kept, width, False, False, True, True, True)
+        flags = (width, 0, False, False, False, True, True, True)
+        back = (drive, weight, sign, *(None,) * 6, last, kept, *flags)
         return {
             "copy of the states": lambda: copied.copy_(states),
             "scan": lambda: run(False, False, False, False),
             "scan, last only": lambda: run(True, False, False, False),
             "backward": lambda: b.scans.hadamard_scan_backward(states, None, *back),
             "backward, last only": lambda: b.scans.hadamard_scan_backward(None, last, *back),
-            "step": lambda: b.scans.hadamard_step(first, weight, sign, None, last, width),
+            "step": lambda: b.scans.hadamard_step(first, weight, sign, None, last, None, width, 0),
         }
 
     for kind, *sizes in SCANS:

@@ -64,11 +64,12 @@ def check_scans(b: Bench) -> Iterator[tuple[str, float]]:
             for dtype, reverse in ((torch.float32, False), (torch.bfloat16, True)):
                 drive, weight = b.drive(kind, steps, rows, 3 * block, dtype)
                 sign, bias, h0 = b.signs(3 * block), b.normal(3 * block), b.normal(rows, 3 * block)
-                run = partial(b.scans.hadamard_scan, drive, weight, sign, bias, h0, block, False, reverse, False, True)
+                inputs, flags = (drive, weight, sign, bias, h0), (block, 0, False, reverse, False)
+                run = partial(b.scans.hadamard_scan, *inputs, *(None,) * 4, *flags, True)
                 states, last, kept = run()
                 grad = b.normal(*states.shape, dtype=dtype)
                 found = b.scans.hadamard_scan_backward(
-                    grad, None, drive, weight, sign, bias, None, last, kept, block, reverse, False, True, True, True
+                    grad, None, *inputs, *(None,) * 4, last, kept, *flags, True, True, True
                 )
                 leaves = {name: x.double().requires_grad_() for name, x in
                           {"drive": drive, "weight": weight, "sign": sign, "bias": bias, "h0": h0}.items()

@@ -111,16 +111,24 @@ def hadamard_scan_backward(
     weight: Tensor | None,
     sign: Tensor,
     bias: Tensor | None,
+    h0: Tensor | None,
+    lengths: Tensor | None,
+    readout: Tensor | None,
+    act_bias: Tensor | None,
     states: Tensor | None,
     last: Tensor,
     checkpoints: Tensor,
     block_size: int,
+    activation: int,
+    last_only: bool,
     reverse: bool,
     batch_first: bool,
     need_drive: bool,
     need_weight: bool,
     need_sign: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
+    if lengths is not None or readout is not None or activation:
+        raise NotImplementedError("lengths, readout and activation run on the CPU only")
     io = (drive if weight is None else weight).dtype
     blocks.require_floats("drive" if weight is None else "weight", io)
     blocks.require_block(block_size)
@@ -154,7 +162,8 @@ def hadamard_scan_backward(
             _add_weight_gradient(grad_weight, adjoint, source, piece)
     grad_sign = sign.new_empty(0) if carried.sign_sum is None else carried.sign_sum.sum(0).to(sign.dtype)
     grad_bias = carried.bias_sum.sum(0).to((sign if bias is None else bias).dtype)
-    return grad_drive, grad_weight.to(io), grad_sign, grad_bias, carried.back
+    nothing = sign.new_empty(0)
+    return grad_drive, grad_weight.to(io), grad_sign, grad_bias, carried.back, nothing, nothing, nothing
 
 
 def _rows(x: Tensor | None, batch_first: bool) -> Tensor | None:

@@ -83,12 +83,19 @@ def hadamard_scan(
     sign: Tensor,
     bias: Tensor | None,
     h0: Tensor | None,
+    lengths: Tensor | None,
+    readout: Tensor | None,
+    readout_bias: Tensor | None,
+    act_bias: Tensor | None,
     block_size: int,
+    activation: int,
     last_only: bool,
     reverse: bool,
     batch_first: bool,
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    if lengths is not None or readout is not None or activation:
+        raise NotImplementedError("lengths, readout and activation run on the CPU only")
     io, width = (drive if weight is None else weight).dtype, sign.shape[0]
     blocks.require_floats("drive" if weight is None else "weight", io)
     blocks.require_block(block_size)
@@ -112,9 +119,17 @@ def hadamard_scan(
 
 
 def hadamard_step(
-    drive: Tensor, weight: Tensor | None, sign: Tensor, bias: Tensor | None, h: Tensor, block_size: int
+    drive: Tensor,
+    weight: Tensor | None,
+    sign: Tensor,
+    bias: Tensor | None,
+    h: Tensor,
+    act_bias: Tensor | None,
+    block_size: int,
+    activation: int,
 ) -> Tensor:
-    return hadamard_scan(drive[None], weight, sign, bias, h, block_size, True, False, False, False)[1]
+    options = (block_size, activation, True, False, False, False)
+    return hadamard_scan(drive[None], weight, sign, bias, h, None, None, None, act_bias, *options)[1]
 
 
 def _launch(

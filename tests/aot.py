@@ -66,13 +66,13 @@ def scan(block: int, dtype: torch.dtype, kind: str = "given", inputs: int = 0, b
         drive, weight = torch.zeros(STEPS, ROWS, dtype=torch.int64), torch.zeros(50, width, dtype=dtype)
     sign, last = torch.ones(width), torch.zeros(ROWS, width)
     if not back:
-        hadamard_scan.hadamard_scan(drive, weight, sign, None, None, block, False, False, False, False)
+        hadamard_scan.hadamard_scan(drive, weight, sign, *(None,) * 6, block, 0, False, False, False, False)
         return
     states = torch.zeros(STEPS, ROWS, width)
     kept = torch.zeros((STEPS - 1) // 64, ROWS, width)
     hadamard_scan.hadamard_scan_backward(
-        states.to(dtype), last, drive, weight, sign, sign, states if back == "read" else None, last, kept, block,
-        False, False, True, True, True,
+        states.to(dtype), last, drive, weight, sign, sign, None, None, None, None,
+        states if back == "read" else None, last, kept, block, 0, False, False, False, True, True, True,
     )  # fmt: skip
 
 

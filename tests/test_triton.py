@@ -18,11 +18,13 @@ import memory
 from sylvester import ops  # noqa: F401  (registers the operators)
 from sylvester.benchmarks import checks
 from sylvester.ops._spec import OPERATORS, Case, Make, Operator, RawCall
+from sylvester.ops.hadamard_scan._registration import Scan
 
 triton = pytest.importorskip("triton", reason="triton is not installed")
 if not triton.knobs.runtime.interpret:
     reason = "a GPU is present, so Triton compiles; TRITON_INTERPRET=1 pytest tests/test_triton.py runs these"
     pytest.skip(reason, allow_module_level=True)
+
 
 from sylvester.kernels import _drive, _interpreter, hadamard_scan  # noqa: E402
 
@@ -105,15 +107,16 @@ def scan(kind: str, steps: int, rows: int, width: int, block: int, inputs: int =
     elif kind == "tokens":
         drive, weight = m.integers(inputs, steps, rows), m.normal(inputs, width)
     options = (flags.get(name, False) for name in ("last_only", "reverse", "batch_first"))
-    return (drive, weight, m.signs(width), m.normal(width), m.normal(rows, width), block, *options, True)
+    vectors = (m.signs(width), m.normal(width), m.normal(rows, width), None, None, None, None)
+    return (drive, weight, *vectors, block, 0, *options, True)
 
 
 def check_scan(*arguments: Any) -> None:
     """Forward and backward with rebuilt states."""
-    operator, (*tensors, block, _, reverse, batch_first, _) = OPERATORS["hadamard_scan"], arguments
+    operator, a = OPERATORS["hadamard_scan"], Scan(*arguments)
     forward = RawCall("hadamard_scan", arguments)
-    states, last, checkpoints = forward.overload(*arguments)
-    backward = (states, last, *tensors[:4], None, last, checkpoints, block, reverse, batch_first, True, True, True)
+    output, last, checkpoints = forward.overload(*arguments)
+    backward = (output, last, *a[:7], a.act_bias, None, last, checkpoints, *a[9:14], True, True, True)
     for call in (forward, RawCall("hadamard_scan_backward", backward)):
         for i, (got, want) in enumerate(zip(launch(operator, call), wanted(call), strict=True)):
             assert_close(got, want, 2e-5, f"{call.name}, result {i}")
@@ -140,20 +143,20 @@ def test_token_out_of_range_gives_nan_rows() -> None:
         states, last, kept = hadamard_scan.hadamard_scan(drive, weight, *rest)
         assert states[1:, 1].isnan().all() and last[1].isnan().all()
         assert states[:, ::2].isfinite().all() and states[0].isfinite().all()
-        sign, bias, _, block = rest[:4]
-        needs = (False, False, True, True, True)
+        a = Scan(drive, weight, *rest)
         gradients = hadamard_scan.hadamard_scan_backward(
-            torch.ones_like(states), None, drive, weight, sign, bias, None, last, kept, block, *needs
+            torch.ones_like(states), None, *a[:7], None, None, last, kept, *a[9:14], True, True, True
         )
         assert gradients[1].isfinite().all() and gradients[2].isnan().any()
 
 
 def test_step_has_the_bits_of_the_scan() -> None:
     for kind in ("given", "fused", "tokens"):
-        drive, weight, sign, bias, h, block, *_ = arguments = scan(kind, 3, 2, 48, 16)
-        states, _, _ = hadamard_scan.hadamard_scan(*arguments)
+        a = Scan(*scan(kind, 3, 2, 48, 16))
+        states, _, _ = hadamard_scan.hadamard_scan(*a)
+        h = a.h0
         for t in range(3):
-            h = hadamard_scan.hadamard_step(drive[t], weight, sign, bias, h, block)
+            h = hadamard_scan.hadamard_step(a.drive[t], *a[1:4], h, a.act_bias, a.block_size, a.activation)
             assert torch.equal(h, states[t])
 
 
