@@ -26,17 +26,33 @@ from . import _blocks as blocks
 from ._blocks import hadamard, scaled
 from ._drive import Drive, Piece, constants, drive_at, held_weights, plan
 from ._readout import add_outer, read_back, segment, tile
-from ._recurrence import MODRELU, Recurrence, clear, onward, row_at, run_steps, sequence, steps_within
+from ._recurrence import MODRELU, Recurrence, clear, onward, row_at, run_steps, sequence, steps_within, vector
 
 
 @triton.jit
-def _walk(sums, begin, end, first, grads, grads_step, drive, drive_step, weight, held, s, shift, beta, states,
-          states_step, keep, adjoint, adjoint_step, checkpoints, checkpoint_step, kept, columns, D, hi, lo,
+def _walk(begin, end, first, grads, grads_step, drive, drive_step, weight, sign, bias, act_bias, states, states_step,
+          keep, adjoint, adjoint_step, checkpoints, checkpoint_step, kept, carried, columns, own, D, hi, lo,
           REBUILT: tl.constexpr, READOUT: tl.constexpr, EXACT: tl.constexpr, KIND: tl.constexpr, INPUTS: tl.constexpr,
           ACTIVATION: tl.constexpr, COLUMNS: tl.constexpr, LOG_BLOCK: tl.constexpr, DIGITS: tl.constexpr,
           EVERY: tl.constexpr, STAGES: tl.constexpr):  # fmt: skip
-    """Steps ``end`` - 1 down to ``begin``; pointers stand at the program's row, at step 0."""
-    back, h, sign_total, sign_recent, bias_total, bias_recent, act_total, act_recent = sums
+    """Steps ``end`` - 1 down to ``begin``; pointers stand at the program's row, at step 0.
+
+    Nothing stays in registers from one walk to the next, which leaves them to the products between.
+    """
+    zeros = tl.zeros([COLUMNS], tl.float32)
+    s = vector(sign, columns)
+    back = tl.load(carried.back + own)  # (COLUMNS,) of (B, D), as the four below
+    bias_total = tl.load(carried.bias_sum + own)
+    bias_recent = zeros
+    if carried.sign_sum is not None:
+        held = held_weights(weight, columns, KIND, INPUTS)
+        shift = None if bias is None else vector(bias, columns)
+        beta = None if act_bias is None else vector(act_bias, columns)
+        sign_total = tl.load(carried.sign_sum + own)
+        sign_recent = zeros
+        h = tl.load(carried.h + own) if REBUILT else zeros
+        act_total = tl.load(carried.act_sum + own) if ACTIVATION == MODRELU else zeros
+        act_recent = zeros
     for k in tl.range(end - begin, num_stages=STAGES):
         i = end - 1 - k
         t = tl.cast(i, tl.int64)
@@ -52,7 +68,7 @@ def _walk(sums, begin, end, first, grads, grads_step, drive, drive_step, weight,
             row = adjoint + t * adjoint_step
             tl.store(row + columns, grad.to(adjoint.dtype.element_ty))  # (COLUMNS,) of (T, B, D)
         bias_recent += grad
-        if REBUILT or states is not None:
+        if carried.sign_sum is not None:
             z = drive_at(i, drive, weight, held, drive_step, columns, D, KIND, INPUTS, COLUMNS)
             if keep is not None:
                 tl.store(keep + t * D + columns, h)  # (COLUMNS,) of (B, EVERY, D)
@@ -69,97 +85,82 @@ def _walk(sums, begin, end, first, grads, grads_step, drive, drive_step, weight,
         back = scaled(hadamard(s * grad, COLUMNS, LOG_BLOCK, DIGITS), hi, lo, EXACT)
         if (first + i) % EVERY == 0:
             bias_total += bias_recent
-            bias_recent = tl.zeros([COLUMNS], tl.float32)
-            sign_total += sign_recent
-            sign_recent = tl.zeros([COLUMNS], tl.float32)
-            act_total += act_recent
-            act_recent = tl.zeros([COLUMNS], tl.float32)
-            if checkpoints is not None:
-                interval = (first + i) // EVERY - 1
-                if interval >= 0 and interval < kept:
-                    h = tl.load(checkpoints + interval * checkpoint_step + columns)  # (COLUMNS,) of (C, B, D)
-    return back, h, sign_total, sign_recent, bias_total, bias_recent, act_total, act_recent
+            bias_recent = zeros
+            if carried.sign_sum is not None:
+                sign_total += sign_recent
+                sign_recent = zeros
+                act_total += act_recent
+                act_recent = zeros
+                if checkpoints is not None:
+                    interval = (first + i) // EVERY - 1
+                    if interval >= 0 and interval < kept:
+                        h = tl.load(checkpoints + interval * checkpoint_step + columns)  # (COLUMNS,) of (C, B, D)
+    tl.store(carried.back + own, back)  # (COLUMNS,) of (B, D), as the four below
+    tl.store(carried.bias_sum + own, bias_total + bias_recent)
+    if carried.sign_sum is not None:
+        tl.store(carried.sign_sum + own, sign_total + sign_recent)
+        if REBUILT:
+            tl.store(carried.h + own, h)
+        if ACTIVATION == MODRELU:
+            tl.store(carried.act_sum + own, act_total + act_recent)
 
 
 @triton.jit
 def _adjoint(grad_states, drive, weight, sign, bias, act_bias, lengths, states, checkpoints, starts, hidden, incoming,
-             readout, grad_outputs, grad_readout, adjoint, back_out, h_out, sign_sum, bias_sum, act_sum, total, first,
-             steps, kept, batch, D, O, hi, lo, REBUILT: tl.constexpr, EXACT: tl.constexpr, KIND: tl.constexpr,
-             INPUTS: tl.constexpr, ACTIVATION: tl.constexpr, REVERSE: tl.constexpr, BY_TIME: tl.constexpr,
-             OUTPUTS: tl.constexpr, CHUNK: tl.constexpr, COLUMNS: tl.constexpr, LOG_BLOCK: tl.constexpr,
+             readout, grad_y, adjoint, carried, total, first, steps, kept, batch, D, outputs, hi, lo,
+             REBUILT: tl.constexpr, EXACT: tl.constexpr, KIND: tl.constexpr, INPUTS: tl.constexpr,
+             ACTIVATION: tl.constexpr, REVERSE: tl.constexpr, BY_TIME: tl.constexpr, OUTPUTS: tl.constexpr,
+             CHUNK: tl.constexpr, COLUMNS: tl.constexpr, LOG_BLOCK: tl.constexpr,
              DIGITS: tl.constexpr, EVERY: tl.constexpr, STAGES: tl.constexpr):  # fmt: skip
-    """Steps first + steps - 1 down to first; from ``back_out`` on tensors go in and out.
-
-    REBUILT: h goes from step to step. Where nobody reads a state, there is no ``sign_sum``.
-    """
+    """Steps first + steps - 1 down to first. REBUILT: h goes from step to step."""
     parts = D // COLUMNS
     b = (tl.program_id(0) // parts).to(tl.int64)
     part = tl.program_id(0) % parts
     columns = part * COLUMNS + tl.arange(0, COLUMNS)
     own = b * D + columns  # of (B, D)
     n, inside = steps_within(lengths, b, total, first, steps)
-    s = tl.load(sign + columns).to(tl.float32)  # (COLUMNS,)
-    held = () if sign_sum is None else held_weights(weight, columns, KIND, INPUTS)
-    shift = None if bias is None else tl.load(bias + columns).to(tl.float32)  # (COLUMNS,)
-    beta = None if act_bias is None else tl.load(act_bias + columns).to(tl.float32)  # (COLUMNS,)
-    zeros = tl.zeros([COLUMNS], tl.float32)
-    h = tl.load(h_out + own) if REBUILT else zeros  # (COLUMNS,), as the four below
-    sign_total = zeros if sign_sum is None else tl.load(sign_sum + own)
-    act_total = zeros if act_sum is None else tl.load(act_sum + own)
-    sums = (tl.load(back_out + own), h, sign_total, zeros, tl.load(bias_sum + own), zeros, act_total, zeros)
     z = row_at(drive, b, 0, n, BY_TIME)
     z_step = onward(drive.step, BY_TIME)
     to = None if adjoint.data is None else row_at(adjoint, b, 0, n, BY_TIME)
     to_step = onward(adjoint.step, BY_TIME)
     kept_at = None if checkpoints is None else checkpoints + b * D
-    given = None if states.data is None else row_at(states, b, first, n, REVERSE)
-    given_step = onward(states.step, REVERSE)
+    h = None if states.data is None else row_at(states, b, first, n, REVERSE)
+    h_step = onward(states.step, REVERSE)
     g = None if grad_states.data is None else row_at(grad_states, b, first, n, REVERSE)
     g_step = onward(grad_states.step, REVERSE)
     if hidden is None:
-        sums = _walk(sums, 0, inside, first, g, g_step, z, z_step, weight, held, s, shift, beta, given, given_step, None,
-                     to, to_step, kept_at, batch * D, kept, columns, D, hi, lo, REBUILT, False, EXACT, KIND, INPUTS,
-                     ACTIVATION, COLUMNS, LOG_BLOCK, DIGITS, EVERY, STAGES)  # fmt: skip
+        _walk(0, inside, first, g, g_step, z, z_step, weight, sign, bias, act_bias, h, h_step, None, to, to_step,
+              kept_at, batch * D, kept, carried, columns, own, D, hi, lo, REBUILT, False, EXACT, KIND, INPUTS, ACTIVATION,
+              COLUMNS, LOG_BLOCK, DIGITS, EVERY, STAGES)  # fmt: skip
     else:
         slots = hidden + b * EVERY * D
-        for left in tl.range(0, tl.cdiv(inside, EVERY)):
+        dy_step = onward(grad_y.step, REVERSE)
+        for left in tl.range(0, tl.cdiv(inside, EVERY), num_stages=1):
             begin = (tl.cdiv(inside, EVERY) - 1 - left) * EVERY
             end = tl.minimum(begin + EVERY, inside)
-            before = tl.cast(begin, tl.int64) * D
+            at = slots - tl.cast(begin, tl.int64) * D
             if starts is not None:
-                start = tl.load(
-                    starts + ((first + begin) // EVERY * batch + b) * D + columns
-                )  # (COLUMNS,) of (C, B, D)
-                run_steps(start, begin, end, first, z, z_step, weight, held, s * hi, s * lo, shift, beta,
-                          slots - before, D, None, 0, 0, columns, D, EXACT, KIND, INPUTS, ACTIVATION, COLUMNS,
-                          LOG_BLOCK, DIGITS, EVERY, STAGES)  # fmt: skip
+                start = tl.load(starts + (first + begin) // EVERY * batch * D + own)  # (COLUMNS,) of (C, B, D)
+                run_steps(start, begin, end, first, z, z_step, weight, sign, bias, act_bias, at, D, None, 0, 0, columns,
+                          D, hi, lo, EXACT, KIND, INPUTS, ACTIVATION, COLUMNS, LOG_BLOCK, DIGITS, EVERY,
+                          STAGES)  # fmt: skip
             if readout is not None:
-                dy = row_at(grad_outputs, b, first + begin, n, REVERSE)
-                dy_step = onward(grad_outputs.step, REVERSE)
-                read_back(incoming + b * EVERY * D + part * COLUMNS, end - begin, readout, dy, dy_step, part, D, O,
-                          COLUMNS, OUTPUTS, CHUNK)  # fmt: skip
+                dy = row_at(grad_y, b, first + begin, n, REVERSE)
+                made = incoming + b * EVERY * D
+                read_back(made + part * COLUMNS, end - begin, readout, dy, dy_step, part, D, outputs, COLUMNS, OUTPUTS,
+                          CHUNK)  # fmt: skip
+                made -= tl.cast(begin, tl.int64) * D
             tl.debug_barrier()
-            sums = _walk(sums, begin, end, first,
-                         g if readout is None else incoming + b * EVERY * D - before, g_step if readout is None else D,
-                         z, z_step, weight, held, s, shift, beta, given if starts is None else slots - before,
-                         given_step if starts is None else D, None if readout is None or starts is not None else
-                         slots - before, to, to_step, kept_at, batch * D, kept, columns, D, hi, lo, REBUILT,
-                         readout is not None, EXACT, KIND, INPUTS, ACTIVATION, COLUMNS, LOG_BLOCK, DIGITS, EVERY,
-                         STAGES)  # fmt: skip
+            _walk(begin, end, first, g if readout is None else made, g_step if readout is None else D, z, z_step, weight,
+                  sign, bias, act_bias, h if starts is None else at, h_step if starts is None else D,
+                  at if starts is None else None, to, to_step, kept_at, batch * D, kept, carried, columns, own, D, hi,
+                  lo, REBUILT, readout is not None, EXACT, KIND, INPUTS, ACTIVATION, COLUMNS, LOG_BLOCK, DIGITS, EVERY,
+                  STAGES)  # fmt: skip
             tl.debug_barrier()
             if readout is not None:
-                add_outer(grad_readout + b * O * D, slots + part * COLUMNS, end - begin, dy, dy_step, part, D, O,
-                          COLUMNS, OUTPUTS, CHUNK)  # fmt: skip
+                add_outer(carried.readout_sum + b * OUTPUTS * D, slots + part * COLUMNS, end - begin, dy, dy_step, part,
+                          D, outputs, COLUMNS, OUTPUTS, CHUNK)  # fmt: skip
                 tl.debug_barrier()
-    back, h, sign_total, sign_recent, bias_total, bias_recent, act_total, act_recent = sums
-    tl.store(back_out + own, back)  # (COLUMNS,), as the four below
-    tl.store(bias_sum + own, bias_total + bias_recent)
-    if REBUILT:
-        tl.store(h_out + own, h)
-    if sign_sum is not None:
-        tl.store(sign_sum + own, sign_total + sign_recent)
-    if act_sum is not None:
-        tl.store(act_sum + own, act_total + act_recent)
     if lengths is not None and adjoint.data is not None:
         clear(adjoint, b, columns, inside, steps, D)
 
@@ -183,7 +184,7 @@ class Incoming(NamedTuple):
     outputs: Tensor | None
     """(T, B, O)"""
     readout: Tensor | None
-    """(O, D), with outputs"""
+    """(OUTPUTS, D): padded; with outputs"""
 
 
 class Carried(NamedTuple):
@@ -196,7 +197,7 @@ class Carried(NamedTuple):
     bias_sum: Tensor
     act_sum: Tensor | None
     readout_sum: Tensor | None
-    """(B, O, D)"""
+    """(B, OUTPUTS, D)"""
 
 
 def launch(
@@ -219,8 +220,8 @@ def launch(
         sequence(states), checkpoints if kept else None, starts,
         None if readout is None and starts is None else segment(carried.back),
         None if readout is None else segment(carried.back),
-        readout, sequence(incoming.outputs), carried.readout_sum, sequence(adjoint), *carried[:5],
-        r.steps, piece.first, piece.steps, kept, rows, width, 0 if readout is None else len(readout),
-        hi, lo, REBUILT=rebuilt, EXACT=lo == 0.0, **tile(readout, shape.columns),
+        readout, sequence(incoming.outputs), sequence(adjoint), carried,
+        r.steps, piece.first, piece.steps, kept, rows, width,
+        0 if incoming.outputs is None else incoming.outputs.shape[2], hi, lo, REBUILT=rebuilt, EXACT=lo == 0.0, **tile(readout, shape),
         **constants(piece, source, shape, r.block_size, r.activation, r.reverse),
     )  # fmt: skip

@@ -4,7 +4,7 @@
     fused    λ is stored in float32, a chunk of steps at a time: times U for the drive, times x for U (torch GEMMs)
     tokens   likewise, then added up by token: times one-hot rows where the vocabulary is small, else sorted
 
-A read-out's dV leaves the kernel as (B, O, D) sums, or, of the last state only, is a torch GEMM over the rows.
+A read-out's dV leaves the kernel as sums of each row, or, of the last state only, is a torch GEMM over the rows.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from . import _blocks as blocks
 from . import _hadamard_scan_steps as by_steps
 from ._drive import CHECKPOINT_EVERY, FUSED, Drive, Piece, after_end, by_time, in_order, plan, prepare
 from ._hadamard_scan_adjoint import Carried, Incoming, Known, launch
+from ._readout import padded
 from ._recurrence import recurrence
 
 SMALL_VOCABULARY = 256
@@ -130,7 +131,7 @@ class _Output(NamedTuple):
         if self.grad is None or self.last_only:
             return Incoming(None, None, None)
         grad = _rows(self.grad, self.batch_first)
-        return Incoming(grad, None, None) if self.readout is None else Incoming(None, grad, self.readout.contiguous())
+        return Incoming(grad, None, None) if self.readout is None else Incoming(None, grad, padded(self.readout))
 
     def at_last(self, grad_last: Tensor | None) -> Tensor:
         """What comes back into the last state, (B, D)."""
@@ -154,7 +155,7 @@ class _Output(NamedTuple):
             grad = by_time(grad, self.batch_first)
             if self.lengths is not None:
                 grad = grad.masked_fill(after_end(grad, self.lengths)[:, :, None], 0.0)
-            weight, bias = sums.sum(0), grad.sum((0, 1))
+            weight, bias = sums.sum(0)[: len(self.readout)], grad.sum((0, 1))
         return weight.to(self.readout.dtype), bias.to(self.readout.dtype)
 
 

@@ -66,8 +66,8 @@ def adjoint(
         grad = back if incoming.states is None else back + incoming.states[at]
         if incoming.readout is not None:
             dy, active = incoming.outputs[at].float(), inside & (h > 0)
-            grad = grad + torch.where(active, dy @ incoming.readout.float(), 0.0)
-            carried.readout_sum.add_(dy[:, :, None] * torch.where(active, h, 0.0)[:, None])
+            grad = grad + torch.where(active, dy @ incoming.readout[: dy.shape[1]], 0.0)
+            carried.readout_sum[:, : dy.shape[1]].add_(dy[:, :, None] * torch.where(active, h, 0.0)[:, None])
         grad = torch.where(inside & (h != 0) if r.activation else inside, grad, 0.0)
         if out is not None:
             out[at if piece.by_time else k - piece.first] = grad.to(out.dtype)
@@ -120,7 +120,7 @@ def _drive(piece: Piece, source: Drive, r: Recurrence, k: int) -> Tensor:
 
 
 def _read_out(h: Tensor, y: Any) -> Tensor:
-    return linear(h.relu(), y.weight.float(), None if y.bias is None else y.bias.float())
+    return linear(h.relu(), y.weight[: y.output.shape[2]], None if y.bias is None else y.bias.float())
 
 
 def _segment(piece: Piece, source: Drive, r: Recurrence, starts: Tensor, k: int) -> list[Tensor]:

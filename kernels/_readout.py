@@ -19,10 +19,12 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.nn.functional import pad
 from triton.language.target_info import is_cuda
 
-from ._drive import CHECKPOINT_EVERY
+from ._drive import CHECKPOINT_EVERY, Plan
 from ._recurrence import relu
+
 
 STEPS = tl.constexpr(16)
 """Of one product."""
@@ -34,79 +36,90 @@ def _product(a, b, c):
 
 
 @triton.jit
-def _weights(readout, o, d, O, D, part, COLUMNS: tl.constexpr):
-    """V of outputs ``o`` and columns ``d`` of the program, both already spread out."""
-    inside = (o < O) & (d < COLUMNS)
-    return tl.load(readout + o * D + part * COLUMNS + d, mask=inside, other=0.0).to(tl.float32)  # (o, d) of (O, D)
+def _within(d, COLUMNS: tl.constexpr, CHUNK: tl.constexpr):
+    """Which of the columns ``d`` the program has: where they come out even, all, and the compiler knows it."""
+    return tl.full(d.shape, True, tl.int1) if COLUMNS % CHUNK == 0 else d < COLUMNS
 
 
 @triton.jit
-def read_out(hidden, count, readout, readout_bias, out, out_step, part, D, O, COLUMNS: tl.constexpr,
+def _weights(readout, o, d, D, part, COLUMNS: tl.constexpr, CHUNK: tl.constexpr):
+    """V of outputs ``o`` and columns ``d`` of the program, both already spread out."""
+    inside = _within(o * 0 + d, COLUMNS, CHUNK)
+    return tl.load(readout + o * D + part * COLUMNS + d, mask=inside, other=0.0)  # (o, d) of (OUTPUTS, D)
+
+
+@triton.jit
+def read_out(hidden, count, readout, readout_bias, out, out_step, part, D, outputs, COLUMNS: tl.constexpr,
              OUTPUTS: tl.constexpr, CHUNK: tl.constexpr):  # fmt: skip
     """Outputs of ``count`` states; ``hidden`` and ``out`` stand at the first. Part 0 of a row adds the bias."""
     o = tl.arange(0, OUTPUTS)
-    for start in tl.range(0, count, STEPS):
+    for start in tl.range(0, count, STEPS, num_stages=1):
         i = start + tl.arange(0, STEPS)
         y = tl.zeros([STEPS, OUTPUTS], tl.float32)
-        for c in tl.range(0, COLUMNS, CHUNK):
+        for c in tl.range(0, COLUMNS, CHUNK, num_stages=1):
             d = c + tl.arange(0, CHUNK)
-            inside = (i < count)[:, None] & (d < COLUMNS)[None, :]
+            inside = (i < count)[:, None] & _within(d, COLUMNS, CHUNK)[None, :]
             h = tl.load(hidden + i[:, None] * D + d[None, :], mask=inside, other=0.0)  # (STEPS, CHUNK) of (B, EVERY, D)
-            y = _product(relu(h), _weights(readout, o[None, :], d[:, None], O, D, part, COLUMNS), y)
+            y = _product(relu(h), _weights(readout, o[None, :], d[:, None], D, part, COLUMNS, CHUNK), y)
         if readout_bias is not None:
-            shift = tl.load(readout_bias + o, mask=(o < O) & (part == 0), other=0.0)  # (OUTPUTS,) of (O,)
+            shift = tl.load(readout_bias + o, mask=(o < outputs) & (part == 0), other=0.0)  # (OUTPUTS,) of (O,)
             y += shift.to(tl.float32)[None, :]
         rows = out + tl.cast(i, tl.int64)[:, None] * out_step + o[None, :]
-        tl.store(rows, y.to(out.dtype.element_ty), mask=(i < count)[:, None] & (o < O)[None, :])  # of (T, B, O)
+        tl.store(rows, y.to(out.dtype.element_ty), mask=(i < count)[:, None] & (o < outputs)[None, :])  # of (T, B, O)
 
 
 @triton.jit
-def _grads(grad, i, o, grad_step, count, O):
+def _grads(grad, i, o, grad_step, count, outputs):
     """dy of steps ``i`` and outputs ``o``, both already spread out."""
-    inside = (i < count) & (o < O)
+    inside = (i < count) & (o < outputs)
     rows = grad + tl.cast(i, tl.int64) * grad_step
     return tl.load(rows + o, mask=inside, other=0.0).to(tl.float32)  # (i, o) of (T, B, O)
 
 
 @triton.jit
-def read_back(incoming, count, readout, grad, grad_step, part, D, O, COLUMNS: tl.constexpr, OUTPUTS: tl.constexpr,
+def read_back(incoming, count, readout, grad, grad_step, part, D, outputs, COLUMNS: tl.constexpr, OUTPUTS: tl.constexpr,
               CHUNK: tl.constexpr):  # fmt: skip
     """dy V of ``count`` steps into ``incoming``, which like ``grad`` stands at the first."""
     o = tl.arange(0, OUTPUTS)
-    for start in tl.range(0, count, STEPS):
+    for start in tl.range(0, count, STEPS, num_stages=1):
         i = start + tl.arange(0, STEPS)
-        dy = _grads(grad, i[:, None], o[None, :], grad_step, count, O)
-        for c in tl.range(0, COLUMNS, CHUNK):
+        dy = _grads(grad, i[:, None], o[None, :], grad_step, count, outputs)
+        for c in tl.range(0, COLUMNS, CHUNK, num_stages=1):
             d = c + tl.arange(0, CHUNK)
-            v = _weights(readout, o[:, None], d[None, :], O, D, part, COLUMNS)
+            v = _weights(readout, o[:, None], d[None, :], D, part, COLUMNS, CHUNK)
             g = _product(dy, v, tl.zeros([STEPS, CHUNK], tl.float32))
-            inside = (i < count)[:, None] & (d < COLUMNS)[None, :]
+            inside = (i < count)[:, None] & _within(d, COLUMNS, CHUNK)[None, :]
             tl.store(incoming + i[:, None] * D + d[None, :], g, mask=inside)  # (STEPS, CHUNK) of (B, EVERY, D)
 
 
 @triton.jit
-def add_outer(grad_readout, hidden, count, grad, grad_step, part, D, O, COLUMNS: tl.constexpr, OUTPUTS: tl.constexpr,
-              CHUNK: tl.constexpr):  # fmt: skip
+def add_outer(grad_readout, hidden, count, grad, grad_step, part, D, outputs, COLUMNS: tl.constexpr,
+              OUTPUTS: tl.constexpr, CHUNK: tl.constexpr):  # fmt: skip
     """Adds Σ dy_t max(h_t, 0)ᵀ over ``count`` steps to dV of the row."""
     o = tl.arange(0, OUTPUTS)[:, None]
-    for c in tl.range(0, COLUMNS, CHUNK):
+    for c in tl.range(0, COLUMNS, CHUNK, num_stages=1):
         d = c + tl.arange(0, CHUNK)[None, :]
         at = grad_readout + o * D + part * COLUMNS + d
-        own = (o < O) & (d < COLUMNS)
-        total = tl.load(at, mask=own, other=0.0)  # (OUTPUTS, CHUNK) of (B, O, D)
-        for start in tl.range(0, count, STEPS):
+        own = _within(o * 0 + d, COLUMNS, CHUNK)
+        total = tl.load(at, mask=own, other=0.0)  # (OUTPUTS, CHUNK) of (B, OUTPUTS, D)
+        for start in tl.range(0, count, STEPS, num_stages=1):
             i = start + tl.arange(0, STEPS)
-            inside = (i < count)[:, None] & (d < COLUMNS)
+            inside = (i < count)[:, None] & _within(d, COLUMNS, CHUNK)
             h = tl.load(hidden + i[:, None] * D + d, mask=inside, other=0.0)  # (STEPS, CHUNK) of (B, EVERY, D)
-            total = _product(_grads(grad, i[None, :], o, grad_step, count, O), relu(h), total)
-        tl.store(at, total, mask=own)  # (OUTPUTS, CHUNK) of (B, O, D)
+            total = _product(_grads(grad, i[None, :], o, grad_step, count, outputs), relu(h), total)
+        tl.store(at, total, mask=own)  # (OUTPUTS, CHUNK) of (B, OUTPUTS, D)
+
+
+def padded(weight: Tensor) -> Tensor:
+    """V in float32 with as many outputs as a product has, which are 16 or 32: (OUTPUTS, D)."""
+    return pad(weight.float(), (0, 0, 0, (16 if len(weight) <= 16 else 32) - len(weight)))
 
 
 class ReadOut(NamedTuple):
     """A read-out and where it goes."""
 
     weight: Tensor
-    """(O, D)"""
+    """(OUTPUTS, D)"""
     bias: Tensor | None
     outputs: Tensor
     """(parts, T, B, O): the output, or parts of it to be added, in float32; T is 1 for the last state only"""
@@ -117,7 +130,7 @@ class ReadOut(NamedTuple):
     @staticmethod
     def into(output: Tensor, weight: Tensor, bias: Tensor | None, parts: int, last_only: bool) -> ReadOut:
         outputs = output[None] if parts == 1 else output.new_empty((parts, *output.shape), dtype=torch.float32)
-        return ReadOut(weight.contiguous(), bias if bias is None else bias.contiguous(), outputs, output, last_only)
+        return ReadOut(padded(weight), bias if bias is None else bias.contiguous(), outputs, output, last_only)
 
     def hidden(self, last: Tensor) -> Tensor | None:
         return None if self.last_only else segment(last)
@@ -134,8 +147,9 @@ def segment(last: Tensor) -> Tensor:
     return last.new_empty((rows, CHECKPOINT_EVERY, width))
 
 
-def tile(weight: Tensor | None, columns: int) -> dict[str, int]:
-    """Outputs, padded, and columns of a product."""
+def tile(weight: Tensor | None, shape: Plan) -> dict[str, int]:
+    """Outputs and columns of a product with the padded V: more would not fit the registers of its warps."""
     if weight is None:
         return {"OUTPUTS": 0, "CHUNK": 0}
-    return {"OUTPUTS": 16 if len(weight) <= 16 else 32, "CHUNK": min(max(columns, 16), 64)}
+    columns = 16 if shape.warps <= 2 else 32 if shape.warps <= 4 else 64
+    return {"OUTPUTS": len(weight), "CHUNK": columns}

@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ._blocks import hadamard, scaled_plus
-from ._drive import drive_at
+from ._drive import drive_at, held_weights
 
 IDENTITY, RELU, MODRELU = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 
@@ -91,7 +91,7 @@ def onward(step, REVERSE: tl.constexpr):
 @triton.jit
 def clear(x, b, columns, begin, end, width):
     """Zeros in row ``b`` of the sequence ``x`` at the times from ``begin`` to ``end``."""
-    for t in tl.range(begin, end):
+    for t in tl.range(begin, end, num_stages=1):
         row = x.data + b * x.row + tl.cast(t, tl.int64) * x.step
         nothing = tl.zeros_like(columns).to(x.data.dtype.element_ty)
         tl.store(row + columns, nothing, mask=columns < width)  # (COLUMNS,) of (T, B, n)
@@ -116,14 +116,26 @@ def activate(a, beta, ACTIVATION: tl.constexpr):
 
 
 @triton.jit
-def run_steps(h, begin, end, first, drive, drive_step, weight, held, s_hi, s_lo, shift, beta, states, states_step,
-              checkpoints, checkpoint_step, kept, columns, D, EXACT: tl.constexpr, KIND: tl.constexpr,
-              INPUTS: tl.constexpr, ACTIVATION: tl.constexpr, COLUMNS: tl.constexpr, LOG_BLOCK: tl.constexpr,
-              DIGITS: tl.constexpr, EVERY: tl.constexpr, STAGES: tl.constexpr):  # fmt: skip
+def vector(x, columns):
+    """The program's columns of x in float32."""
+    return tl.load(x + columns).to(tl.float32)  # (COLUMNS,) of (D,)
+
+
+@triton.jit
+def run_steps(h, begin, end, first, drive, drive_step, weight, sign, bias, act_bias, states, states_step, checkpoints,
+              checkpoint_step, kept, columns, D, hi, lo, EXACT: tl.constexpr, KIND: tl.constexpr, INPUTS: tl.constexpr,
+              ACTIVATION: tl.constexpr, COLUMNS: tl.constexpr, LOG_BLOCK: tl.constexpr, DIGITS: tl.constexpr,
+              EVERY: tl.constexpr, STAGES: tl.constexpr):  # fmt: skip
     """The state after steps ``begin`` to ``end`` from ``h``; pointers stand at the program's row, at step 0.
 
     ``first``: what step 0 is to the whole sequence, of which the ends of the first ``kept`` intervals are checkpoints.
     """
+    s = vector(sign, columns)
+    s_hi = s * hi
+    s_lo = s * lo
+    held = held_weights(weight, columns, KIND, INPUTS)
+    shift = None if bias is None else vector(bias, columns)
+    beta = None if act_bias is None else vector(act_bias, columns)
     for i in tl.range(begin, end, num_stages=STAGES):
         z = drive_at(i, drive, weight, held, drive_step, columns, D, KIND, INPUTS, COLUMNS)
         if shift is not None:

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from . import _blocks as blocks
 from . import _hadamard_scan_steps as by_steps
-from ._drive import CHECKPOINT_EVERY, Drive, Piece, by_time, constants, held_weights, plan, prepare
+from ._drive import CHECKPOINT_EVERY, Drive, Piece, by_time, constants, plan, prepare
 from ._hadamard_scan_backward import hadamard_scan_backward
 from ._readout import ReadOut, read_out, tile
 from ._recurrence import Recurrence, clear, onward, recurrence, row_at, run_steps, sequence, steps_within
@@ -34,8 +34,8 @@ __all__ = ["hadamard_scan", "hadamard_scan_backward", "hadamard_step"]
 
 
 @triton.jit
-def _scan(drive, weight, sign, bias, act_bias, h0, lengths, states, hidden, readout, readout_bias, outputs, last,
-          checkpoints, total, first, steps, kept, outputs_part, batch, D, O, hi, lo, EXACT: tl.constexpr,
+def _scan(drive, weight, sign, bias, act_bias, h0, lengths, states, hidden, readout, readout_bias, y, last,
+          checkpoints, total, first, steps, kept, y_part, batch, D, outputs, hi, lo, EXACT: tl.constexpr,
           KIND: tl.constexpr, INPUTS: tl.constexpr, ACTIVATION: tl.constexpr, REVERSE: tl.constexpr,
           BY_TIME: tl.constexpr, OUTPUTS: tl.constexpr, CHUNK: tl.constexpr, COLUMNS: tl.constexpr,
           LOG_BLOCK: tl.constexpr, DIGITS: tl.constexpr, EVERY: tl.constexpr, STAGES: tl.constexpr):  # fmt: skip
@@ -48,12 +48,6 @@ def _scan(drive, weight, sign, bias, act_bias, h0, lengths, states, hidden, read
     part = tl.program_id(0) % parts
     columns = part * COLUMNS + tl.arange(0, COLUMNS)
     n, inside = steps_within(lengths, b, total, first, steps)
-    s = tl.load(sign + columns).to(tl.float32)  # (COLUMNS,)
-    s_hi = s * hi
-    s_lo = s * lo
-    held = held_weights(weight, columns, KIND, INPUTS)
-    shift = None if bias is None else tl.load(bias + columns).to(tl.float32)  # (COLUMNS,)
-    beta = None if act_bias is None else tl.load(act_bias + columns).to(tl.float32)  # (COLUMNS,)
     if h0 is not None:
         h = tl.load(h0 + b * D + columns)  # (COLUMNS,) of (B, D)
     else:
@@ -63,32 +57,33 @@ def _scan(drive, weight, sign, bias, act_bias, h0, lengths, states, hidden, read
     kept_at = None if checkpoints is None else checkpoints + b * D
     if hidden is None:
         out = None if states.data is None else row_at(states, b, first, n, REVERSE)
-        h = run_steps(h, 0, inside, first, z, z_step, weight, held, s_hi, s_lo, shift, beta, out,
-                      onward(states.step, REVERSE), kept_at, batch * D, kept, columns, D, EXACT, KIND, INPUTS,
-                      ACTIVATION, COLUMNS, LOG_BLOCK, DIGITS, EVERY, STAGES)  # fmt: skip
+        h = run_steps(h, 0, inside, first, z, z_step, weight, sign, bias, act_bias, out, onward(states.step, REVERSE),
+                      kept_at, batch * D, kept, columns, D, hi, lo, EXACT, KIND, INPUTS, ACTIVATION, COLUMNS, LOG_BLOCK,
+                      DIGITS, EVERY, STAGES)  # fmt: skip
     else:
         slots = hidden + b * EVERY * D
-        for begin in tl.range(0, inside, EVERY):
+        for begin in tl.range(0, inside, EVERY, num_stages=1):
             end = tl.minimum(begin + EVERY, inside)
-            h = run_steps(h, begin, end, first, z, z_step, weight, held, s_hi, s_lo, shift, beta,
-                          slots - tl.cast(begin, tl.int64) * D, D, kept_at, batch * D, kept, columns, D, EXACT, KIND, INPUTS, ACTIVATION, COLUMNS,
-                          LOG_BLOCK, DIGITS, EVERY, STAGES)  # fmt: skip
+            h = run_steps(h, begin, end, first, z, z_step, weight, sign, bias, act_bias,
+                          slots - tl.cast(begin, tl.int64) * D, D, kept_at, batch * D, kept, columns, D, hi, lo, EXACT,
+                          KIND, INPUTS, ACTIVATION, COLUMNS, LOG_BLOCK, DIGITS, EVERY, STAGES)  # fmt: skip
             tl.debug_barrier()
-            y = row_at(outputs, b, first + begin, n, REVERSE) + part * outputs_part
-            read_out(slots + part * COLUMNS, end - begin, readout, readout_bias, y, onward(outputs.step, REVERSE),
-                     part, D, O, COLUMNS, OUTPUTS, CHUNK)  # fmt: skip
+            to = row_at(y, b, first + begin, n, REVERSE) + part * y_part
+            read_out(slots + part * COLUMNS, end - begin, readout, readout_bias, to, onward(y.step, REVERSE), part, D,
+                     outputs, COLUMNS, OUTPUTS, CHUNK)  # fmt: skip
             tl.debug_barrier()
     tl.store(last + b * D + columns, h)  # (COLUMNS,) of (B, D)
     if lengths is not None:
         if states.data is not None:
             clear(states, b, columns, first + inside, first + steps, D)
         if hidden is not None:
-            clear(outputs, b, part * outputs_part + tl.arange(0, OUTPUTS), first + inside, first + steps,
-                  part * outputs_part + O)  # fmt: skip
+            clear(y, b, part * y_part + tl.arange(0, OUTPUTS), first + inside, first + steps,
+                  part * y_part + outputs)  # fmt: skip
     if readout is not None and hidden is None:
         tl.debug_barrier()
-        read_out(last + b * D + part * COLUMNS, 1, readout, readout_bias,
-                 outputs.data + b * outputs.row + part * outputs_part, 0, part, D, O, COLUMNS, OUTPUTS, CHUNK)  # fmt: skip
+        to = y.data + b * y.row + part * y_part
+        read_out(last + b * D + part * COLUMNS, 1, readout, readout_bias, to, 0, part, D, outputs, COLUMNS, OUTPUTS,
+                 CHUNK)  # fmt: skip
 
 
 def hadamard_scan(
@@ -169,7 +164,7 @@ def _launch(
         sequence(piece.drive), source.weight, r.sign, r.bias, r.act_bias, h0, r.lengths, sequence(states),
         hidden, weight, bias, sequence(None if outputs is None else outputs[0]), last, checkpoints,
         r.steps, piece.first, piece.steps, 0 if checkpoints is None else len(checkpoints),
-        0 if outputs is None else outputs.stride(0), rows, width, 0 if weight is None else len(weight), hi, lo,
-        EXACT=lo == 0.0, **tile(weight, shape.columns),
+        0 if outputs is None else outputs.stride(0), rows, width, 0 if outputs is None else outputs.shape[3], hi, lo,
+        EXACT=lo == 0.0, **tile(weight, shape),
         **constants(piece, source, shape, r.block_size, r.activation, r.reverse),
     )  # fmt: skip

@@ -56,8 +56,17 @@ def transform(block: int, dtype: torch.dtype, vectors: bool = False) -> None:
     hadamard_transform.hadamard_transform_(x, block, None, diagonal, diagonal)
 
 
-def scan(block: int, dtype: torch.dtype, kind: str = "given", inputs: int = 0, blocks: int = 1, back: str = "") -> None:
-    """back: "" forward, "read" or "rebuilt": backward with states of either sort."""
+def scan(
+    block: int,
+    dtype: torch.dtype,
+    kind: str = "given",
+    inputs: int = 0,
+    blocks: int = 1,
+    back: str = "",
+    outputs: int = 0,
+    activation: int = 0,
+) -> None:
+    """back: "" forward, "read" or "rebuilt": backward with states of either sort; outputs: of a read-out."""
     width = blocks * block
     drive, weight = torch.zeros(STEPS, ROWS, width, dtype=dtype), None
     if kind == "fused":
@@ -65,14 +74,17 @@ def scan(block: int, dtype: torch.dtype, kind: str = "given", inputs: int = 0, b
     elif kind == "tokens":
         drive, weight = torch.zeros(STEPS, ROWS, dtype=torch.int64), torch.zeros(50, width, dtype=dtype)
     sign, last = torch.ones(width), torch.zeros(ROWS, width)
+    read, shift = (torch.zeros(outputs, width), torch.zeros(outputs)) if outputs else (None, None)
+    options = (block, activation, False, False, False)
     if not back:
-        hadamard_scan.hadamard_scan(drive, weight, sign, *(None,) * 6, block, 0, False, False, False, False)
+        hadamard_scan.hadamard_scan(drive, weight, sign, None, None, None, read, shift, None, *options, False)
         return
     states = torch.zeros(STEPS, ROWS, width)
+    grad = torch.zeros(STEPS, ROWS, outputs or width, dtype=dtype)
     kept = torch.zeros((STEPS - 1) // 64, ROWS, width)
     hadamard_scan.hadamard_scan_backward(
-        states.to(dtype), last, drive, weight, sign, sign, None, None, None, None,
-        states if back == "read" else None, last, kept, block, 0, False, False, False, True, True, True,
+        grad, last, drive, weight, sign, sign, None, None, read, None, states if back == "read" else None, last, kept,
+        *options, True, True, True,
     )  # fmt: skip
 
 
@@ -87,6 +99,15 @@ ON_EVERY_CHIP: list[Case] = [
     ("scan 2048 fused 16 bf16", 2048, scan, (2048, HALF, "fused", 16)),
     ("backward 4096 rebuilt fp32", 4096, scan, (4096, FULL, "given", 0, 1, "rebuilt")),
     ("backward 2048 fused 16 rebuilt bf16", 2048, scan, (2048, HALF, "fused", 16, 1, "rebuilt")),
+    ("read-out of 9, 128 tokens bf16", 128, scan, (128, HALF, "tokens", 0, 1, "", 9)),
+    ("read-out of 32, 4096 fp32", 4096, scan, (4096, FULL, "given", 0, 1, "", 32)),
+    ("read-out of 32, 2048 fused 16 bf16", 2048, scan, (2048, HALF, "fused", 16, 1, "", 32)),
+    ("back from a read-out of 9, 128 tokens bf16", 128, scan, (128, HALF, "tokens", 0, 1, "rebuilt", 9)),
+    ("back from a read-out of 32, 4096 fp32", 4096, scan, (4096, FULL, "given", 0, 1, "rebuilt", 32)),
+    ("back from a read-out of 32, 2048 fused 16 bf16", 2048, scan, (2048, HALF, "fused", 16, 1, "rebuilt", 32)),
+    ("relu 1024 bf16", 1024, scan, (1024, HALF, "given", 0, 1, "", 0, 1)),
+    ("back from relu 1024 bf16", 1024, scan, (1024, HALF, "given", 0, 1, "rebuilt", 0, 1)),
+    ("back from relu 2048 fused 16 bf16", 2048, scan, (2048, HALF, "fused", 16, 1, "rebuilt", 0, 1)),
 ]
 ON_ONE_CHIP: list[Case] = [
     *((f"transform {n} bf16", n, transform, (n, HALF)) for n in (1, 8, 256, 512, 1024, 8192, 16384, 32768)),
@@ -163,7 +184,7 @@ def read_hip(compiled: Any) -> dict[str, Any]:
     field = {name: int(value) for name, value in re.findall(r"\.(\w+):\s+(\d+)", text)}
     return {
         "registers": field["vgpr_count"],
-        "local": field["private_segment_fixed_size"] + field["vgpr_spill_count"] + field["sgpr_spill_count"],
+        "local": field["private_segment_fixed_size"] + field["vgpr_spill_count"],
     }
 
 
