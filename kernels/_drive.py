@@ -24,6 +24,8 @@ GIVEN, FUSED, TOKENS = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 CHECKPOINT_EVERY = 64
 
 WIDEST_FUSED = 16
+NARROWER_FUSED = 8
+"""Where the backward does more than rebuild states."""
 CHUNK_BYTES = 64 << 20
 """Of a float32 array (steps, B, D) that has to exist: it is made for so many steps at a time."""
 
@@ -133,9 +135,15 @@ class Drive(NamedTuple):
 
 
 def prepare(
-    drive: Tensor, weight: Tensor | None, lengths: Tensor | None, reverse: bool, batch_first: bool, columns: int
+    drive: Tensor,
+    weight: Tensor | None,
+    lengths: Tensor | None,
+    reverse: bool,
+    batch_first: bool,
+    shape: Plan,
+    widest: int = WIDEST_FUSED,
 ) -> Drive:
-    """``columns``: of a program."""
+    """``widest``: inputs whose weights a thread can hold for each of 8 states."""
     rows = by_time(drive, batch_first)
     if weight is None:
         return Drive(rows if rows.stride(-1) == 1 else rows.contiguous(), None, GIVEN, False)
@@ -146,7 +154,8 @@ def prepare(
         rows = rows.masked_fill(after_end(rows, lengths)[:, :, None], 0)
     rows = in_order(rows, lengths, reverse).transpose(0, 1).contiguous().transpose(0, 1)
     # 16 weights for each of a thread's 8 states fill half of its registers.
-    wide = kind is FUSED and (rows.shape[2] > WIDEST_FUSED or columns > 2048)
+    held = rows.shape[2] * triton.cdiv(shape.columns, 32 * shape.warps) if kind is FUSED else 0
+    wide = kind is FUSED and (shape.columns > 2048 or rows.shape[2] > WIDEST_FUSED or held > 8 * widest)
     return Drive(rows, weight.contiguous(), kind, wide)
 
 

@@ -130,8 +130,8 @@ def _adjoint(grad_states, drive, weight, sign, bias, act_bias, lengths, states, 
     g_step = onward(grad_states.step, REVERSE)
     if hidden is None:
         _walk(0, inside, first, g, g_step, z, z_step, weight, sign, bias, act_bias, h, h_step, None, to, to_step,
-              kept_at, batch * D, kept, carried, columns, own, D, hi, lo, REBUILT, False, EXACT, KIND, INPUTS, ACTIVATION,
-              COLUMNS, LOG_BLOCK, DIGITS, EVERY, STAGES)  # fmt: skip
+              kept_at, batch * D, kept, carried, columns, own, D, hi, lo, REBUILT, False, EXACT, KIND, INPUTS,
+              ACTIVATION, COLUMNS, LOG_BLOCK, DIGITS, EVERY, STAGES)  # fmt: skip
     else:
         slots = hidden + b * EVERY * D
         dy_step = onward(grad_y.step, REVERSE)
@@ -151,8 +151,8 @@ def _adjoint(grad_states, drive, weight, sign, bias, act_bias, lengths, states, 
                           CHUNK)  # fmt: skip
                 made -= tl.cast(begin, tl.int64) * D
             tl.debug_barrier()
-            _walk(begin, end, first, g if readout is None else made, g_step if readout is None else D, z, z_step, weight,
-                  sign, bias, act_bias, h if starts is None else at, h_step if starts is None else D,
+            _walk(begin, end, first, g if readout is None else made, g_step if readout is None else D, z, z_step,
+                  weight, sign, bias, act_bias, h if starts is None else at, h_step if starts is None else D,
                   at if starts is None else None, to, to_step, kept_at, batch * D, kept, carried, columns, own, D, hi,
                   lo, REBUILT, readout is not None, EXACT, KIND, INPUTS, ACTIVATION, COLUMNS, LOG_BLOCK, DIGITS, EVERY,
                   STAGES)  # fmt: skip
@@ -213,15 +213,16 @@ def launch(
     hi, lo = blocks.split_scale(None, r.block_size)
     states, checkpoints, starts = known
     kept, readout = 0 if checkpoints is None else len(checkpoints), incoming.readout
+    hidden = None if readout is None and starts is None else segment(carried.back)
     rebuilt = carried.sign_sum is not None and states is None and starts is None
     blocks.launch(
         _adjoint, rows * (width // shape.columns),
         sequence(incoming.states), sequence(piece.drive), source.weight, r.sign, r.bias, r.act_bias, r.lengths,
-        sequence(states), checkpoints if kept else None, starts,
-        None if readout is None and starts is None else segment(carried.back),
-        None if readout is None else segment(carried.back),
-        readout, sequence(incoming.outputs), sequence(adjoint), carried,
-        r.steps, piece.first, piece.steps, kept, rows, width,
-        0 if incoming.outputs is None else incoming.outputs.shape[2], hi, lo, REBUILT=rebuilt, EXACT=lo == 0.0, **tile(readout, shape),
+        sequence(states), checkpoints if kept else None, starts, hidden,
+        None if readout is None else segment(carried.back), readout, sequence(incoming.outputs), sequence(adjoint),
+        carried, r.steps, piece.first, piece.steps, kept, rows, width,
+        0 if incoming.outputs is None else incoming.outputs.shape[2], hi, lo,
+        REBUILT=rebuilt, EXACT=lo == 0.0, **tile(readout, shape, 64),
         **constants(piece, source, shape, r.block_size, r.activation, r.reverse),
+        **({} if hidden is None else blocks.all_registers(shape.warps)),
     )  # fmt: skip

@@ -16,7 +16,19 @@ from torch import Tensor
 
 from . import _blocks as blocks
 from . import _hadamard_scan_steps as by_steps
-from ._drive import CHECKPOINT_EVERY, FUSED, Drive, Piece, after_end, by_time, in_order, plan, prepare
+from ._drive import (
+    CHECKPOINT_EVERY,
+    FUSED,
+    NARROWER_FUSED,
+    WIDEST_FUSED,
+    Drive,
+    Piece,
+    after_end,
+    by_time,
+    in_order,
+    plan,
+    prepare,
+)
 from ._hadamard_scan_adjoint import Carried, Incoming, Known, launch
 from ._readout import padded
 from ._recurrence import recurrence
@@ -64,7 +76,9 @@ def hadamard_scan_backward(
         None if act_bias is None else torch.zeros_like(last),
         None if incoming.readout is None else last.new_zeros((len(last), *incoming.readout.shape)),
     )
-    source = prepare(drive, weight, r.lengths, reverse, batch_first, plan(last.shape[1], block_size).columns)
+    widest = WIDEST_FUSED if known.starts is None and incoming.readout is None else NARROWER_FUSED
+    shape = plan(last.shape[1], block_size)
+    source = prepare(drive, weight, r.lengths, reverse, batch_first, shape, widest)
     grad_drive = drive.new_empty(drive.shape if need_drive and drive.is_floating_point() else (0,), dtype=io)
     rows = by_time(grad_drive, batch_first) if grad_drive.dim() > 1 else None
     wanted = _DriveGradients.of(source, rows, last, need_weight, reverse)

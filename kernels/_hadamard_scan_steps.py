@@ -37,7 +37,7 @@ def scan(
         if states is not None:
             states[at] = shown.to(states.dtype)
         if checkpoints is not None and (k + 1) % CHECKPOINT_EVERY == 0 and k // CHECKPOINT_EVERY < len(checkpoints):
-            checkpoints[k // CHECKPOINT_EVERY] = shown
+            checkpoints[k // CHECKPOINT_EVERY] = torch.where(_taken(r, k + 1, last), h, 0.0)
         if y is not None and not y.last_only:
             y.output[at] = torch.where(inside, _read_out(h, y), 0.0).to(y.output.dtype)
     last.copy_(h)

@@ -25,7 +25,6 @@ from triton.language.target_info import is_cuda
 from ._drive import CHECKPOINT_EVERY, Plan
 from ._recurrence import relu
 
-
 STEPS = tl.constexpr(16)
 """Of one product."""
 
@@ -147,9 +146,8 @@ def segment(last: Tensor) -> Tensor:
     return last.new_empty((rows, CHECKPOINT_EVERY, width))
 
 
-def tile(weight: Tensor | None, shape: Plan) -> dict[str, int]:
-    """Outputs and columns of a product with the padded V: more would not fit the registers of its warps."""
+def tile(weight: Tensor | None, shape: Plan, most: int) -> dict[str, int]:
+    """Outputs and columns (``most`` of them) of a product with the padded V that fits the registers of its warps."""
     if weight is None:
         return {"OUTPUTS": 0, "CHUNK": 0}
-    columns = 16 if shape.warps <= 2 else 32 if shape.warps <= 4 else 64
-    return {"OUTPUTS": len(weight), "CHUNK": columns}
+    return {"OUTPUTS": len(weight), "CHUNK": min(max(8 * shape.warps, 16), most)}

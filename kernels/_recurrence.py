@@ -123,12 +123,13 @@ def vector(x, columns):
 
 @triton.jit
 def run_steps(h, begin, end, first, drive, drive_step, weight, sign, bias, act_bias, states, states_step, checkpoints,
-              checkpoint_step, kept, columns, D, hi, lo, EXACT: tl.constexpr, KIND: tl.constexpr, INPUTS: tl.constexpr,
+              checkpoint_step, n, columns, D, hi, lo, EXACT: tl.constexpr, KIND: tl.constexpr, INPUTS: tl.constexpr,
               ACTIVATION: tl.constexpr, COLUMNS: tl.constexpr, LOG_BLOCK: tl.constexpr, DIGITS: tl.constexpr,
               EVERY: tl.constexpr, STAGES: tl.constexpr):  # fmt: skip
     """The state after steps ``begin`` to ``end`` from ``h``; pointers stand at the program's row, at step 0.
 
-    ``first``: what step 0 is to the whole sequence, of which the ends of the first ``kept`` intervals are checkpoints.
+    ``first``: what step 0 is to the whole sequence of ``n`` steps, in which every interval but the last ends with a
+    checkpoint.
     """
     s = vector(sign, columns)
     s_hi = s * hi
@@ -145,7 +146,7 @@ def run_steps(h, begin, end, first, drive, drive_step, weight, sign, bias, act_b
             row = states + tl.cast(i, tl.int64) * states_step
             tl.store(row + columns, h.to(states.dtype.element_ty))  # (COLUMNS,) of (T, B, D), or of (B, EVERY, D)
         if checkpoints is not None:
-            interval = (first + i) // EVERY
-            if (first + i) % EVERY == EVERY - 1 and interval < kept:
-                tl.store(checkpoints + interval * checkpoint_step + columns, h)  # (COLUMNS,) of (C, B, D)
+            done = first + i + 1
+            if done % EVERY == 0 and done < n:
+                tl.store(checkpoints + (done // EVERY - 1) * checkpoint_step + columns, h)  # (COLUMNS,) of (C, B, D)
     return h

@@ -35,11 +35,11 @@ __all__ = ["hadamard_scan", "hadamard_scan_backward", "hadamard_step"]
 
 @triton.jit
 def _scan(drive, weight, sign, bias, act_bias, h0, lengths, states, hidden, readout, readout_bias, y, last,
-          checkpoints, total, first, steps, kept, y_part, batch, D, outputs, hi, lo, EXACT: tl.constexpr,
+          checkpoints, total, first, steps, y_part, batch, D, outputs, hi, lo, EXACT: tl.constexpr,
           KIND: tl.constexpr, INPUTS: tl.constexpr, ACTIVATION: tl.constexpr, REVERSE: tl.constexpr,
           BY_TIME: tl.constexpr, OUTPUTS: tl.constexpr, CHUNK: tl.constexpr, COLUMNS: tl.constexpr,
           LOG_BLOCK: tl.constexpr, DIGITS: tl.constexpr, EVERY: tl.constexpr, STAGES: tl.constexpr):  # fmt: skip
-    """``steps`` steps from ``h0`` to ``last``, of which the ends of the first ``kept`` intervals are checkpoints.
+    """``steps`` steps of ``total``, from ``first`` on, from ``h0`` to ``last``.
 
     With ``readout`` and no ``hidden`` only the last state is read out.
     """
@@ -58,14 +58,14 @@ def _scan(drive, weight, sign, bias, act_bias, h0, lengths, states, hidden, read
     if hidden is None:
         out = None if states.data is None else row_at(states, b, first, n, REVERSE)
         h = run_steps(h, 0, inside, first, z, z_step, weight, sign, bias, act_bias, out, onward(states.step, REVERSE),
-                      kept_at, batch * D, kept, columns, D, hi, lo, EXACT, KIND, INPUTS, ACTIVATION, COLUMNS, LOG_BLOCK,
+                      kept_at, batch * D, n, columns, D, hi, lo, EXACT, KIND, INPUTS, ACTIVATION, COLUMNS, LOG_BLOCK,
                       DIGITS, EVERY, STAGES)  # fmt: skip
     else:
         slots = hidden + b * EVERY * D
         for begin in tl.range(0, inside, EVERY, num_stages=1):
             end = tl.minimum(begin + EVERY, inside)
             h = run_steps(h, begin, end, first, z, z_step, weight, sign, bias, act_bias,
-                          slots - tl.cast(begin, tl.int64) * D, D, kept_at, batch * D, kept, columns, D, hi, lo, EXACT,
+                          slots - tl.cast(begin, tl.int64) * D, D, kept_at, batch * D, n, columns, D, hi, lo, EXACT,
                           KIND, INPUTS, ACTIVATION, COLUMNS, LOG_BLOCK, DIGITS, EVERY, STAGES)  # fmt: skip
             tl.debug_barrier()
             to = row_at(y, b, first + begin, n, REVERSE) + part * y_part
@@ -123,7 +123,7 @@ def hadamard_scan(
     if readout is not None:
         to = output[None] if last_only else by_time(output, batch_first)
         y = ReadOut.into(to, readout, readout_bias, parts, last_only)
-    source = prepare(drive, weight, r.lengths, reverse, batch_first, shape.columns)
+    source = prepare(drive, weight, r.lengths, reverse, batch_first, shape)
     for piece in source.pieces(chunked=False):
         start = last if h0 is not None or piece.first else None
         run(piece, source, r, start, states, y, last, checkpoints if kept else None)
@@ -163,8 +163,9 @@ def _launch(
         _scan, rows * (width // shape.columns),
         sequence(piece.drive), source.weight, r.sign, r.bias, r.act_bias, h0, r.lengths, sequence(states),
         hidden, weight, bias, sequence(None if outputs is None else outputs[0]), last, checkpoints,
-        r.steps, piece.first, piece.steps, 0 if checkpoints is None else len(checkpoints),
-        0 if outputs is None else outputs.stride(0), rows, width, 0 if outputs is None else outputs.shape[3], hi, lo,
-        EXACT=lo == 0.0, **tile(weight, shape),
+        r.steps, piece.first, piece.steps, 0 if outputs is None else outputs.stride(0), rows, width,
+        0 if outputs is None else outputs.shape[3], hi, lo,
+        EXACT=lo == 0.0, **tile(weight, shape, 32),
         **constants(piece, source, shape, r.block_size, r.activation, r.reverse),
+        **({} if hidden is None else blocks.all_registers(shape.warps)),
     )  # fmt: skip

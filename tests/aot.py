@@ -32,6 +32,7 @@ LISTED = "90"
 """The chip whose code is read, and which compiles the cases of ON_ONE_CHIP too."""
 
 ROWS, STEPS = 2, 130
+ALL_REGISTERS = _blocks.all_registers
 
 
 class Chip:
@@ -202,6 +203,7 @@ def compile_case(chip: str, case: Case) -> list[dict[str, Any]]:
         records.append(about | found)
 
     _blocks.launch = compile_only
+    _blocks.all_registers = (lambda warps: {}) if chip.startswith("gfx") else ALL_REGISTERS
     _blocks.chip = lambda device: (132, SHARED_BYTES[chip])
     call(*arguments)
     return records
