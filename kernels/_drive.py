@@ -116,7 +116,7 @@ class Drive(NamedTuple):
         token = self.rows[step].long()
         return torch.where(token[:, None] >= 0, self.weight[token.clamp(min=0)].float(), float("nan"))
 
-    def pieces(self, chunked: bool, multiplied: bool = True) -> Iterator[Piece]:
+    def pieces(self, chunked: bool, multiplied: bool = True, backward: bool = False) -> Iterator[Piece]:
         """The whole sequence, or where an array (steps, B, D) has to exist, chunks of whole checkpoint intervals.
 
         multiplied: a wide drive's z is read. A sequence without steps is one piece too.
@@ -126,7 +126,8 @@ class Drive(NamedTuple):
         if self.weight is not None and (chunked or self.wide):
             width = self.weight.shape[0 if self.kind is FUSED else 1]
             at_once = max(CHUNK_BYTES // (256 * max(rows * width, 1)), 1) * CHECKPOINT_EVERY
-        for first in range(0, at_once if steps == 0 else steps, at_once):
+        starts = range(0, max(steps, 1), at_once)
+        for first in reversed(starts) if backward else starts:
             drive = self.rows[first : first + at_once]
             count = len(drive)
             if self.wide and multiplied:

@@ -10,8 +10,9 @@ A program owns the same COLUMNS states of a row as in the forward, for the whole
 The two transforms of a step do not depend on each other, so one hides latency of the other. Nobody adds to the sums of
 a program but itself: they leave as (B, D), and torch adds the rows in an order that the shape fixes.
 
-An activation cannot be undone: the states of 64 steps are computed again from the checkpoint before them. A read-out's
-g_t is made of dy_t for 64 steps at once, and so is what they add to dV. Both put these steps into arrays (B, 64, D).
+An activation σ cannot be undone: the states of 64 steps are computed again from the checkpoint before them, and λ is 0
+where they are. A read-out's g_t is made of dy_t for 64 steps at once, and so is what they add to dV (_readout.py). Both
+put these steps into arrays (B, 64, D), and what is carried waits in memory between them.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def hadamard_scan_backward(
     rows = by_time(grad_drive, batch_first) if grad_drive.dim() > 1 else None
     wanted = _DriveGradients.of(source, rows, last, need_weight, reverse)
     run = by_steps.adjoint if block_size > by_steps.ABOVE else launch
-    for piece in reversed(list(source.pieces(wanted.multiplied, multiplied=reads_states))):
+    for piece in source.pieces(wanted.multiplied, multiplied=reads_states, backward=True):
         adjoint = wanted.adjoint_of(piece, last)
         run(piece, source, r, incoming, known, adjoint, carried)
         if wanted.multiplied and adjoint is not None:

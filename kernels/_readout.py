@@ -1,9 +1,10 @@
 """The read-out y_t = V max(h_t, 0) + b_o of a segment of steps, and its way back, as tensor-core products.
 
 A program keeps the states of EVERY steps of its row in ``hidden`` (B, EVERY, D), float32, and multiplies them when the
-segment is done: V is read once for 16 steps, and a state is exchanged twice (8 bytes an element), where a reduction
-an output and step would take 5 shuffles of each thread (20 bytes · O / 8) and V in registers, which O = 32 outputs
-exceed. The array is written over and over, so it stays in the second-level cache: the time axis never reaches memory.
+segment is done. A state passes through shared memory once, and so does V for every 16 of them: 16 bytes of exchange an
+element for up to 16 outputs, 24 for 32. A reduction an output and step would take 5 shuffles a thread, 20 · O bytes for
+its 8 states (22 an element for 9 outputs, 80 for 32), and registers for V that 32 outputs exceed. The array is written
+over and over, so it stays in the second-level cache, and the time axis of states reaches no memory.
 
 Whoever reads what other threads of the program wrote waits at a barrier first. Where a row has several programs each
 multiplies its own columns.

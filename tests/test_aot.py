@@ -129,9 +129,9 @@ def test_scan_keeps_its_state_on_chip(records: list[Record]) -> None:
 
 
 def test_read_out_stores_no_step(records: list[Record]) -> None:
-    """What leaves with a step stays in an array of 64, and the products exchange little: 8 bytes a state."""
+    """In the code of 64 steps a thread stores 4 states for its products, and 8 outputs; an activation adds nothing."""
     for record in starting(records, "read-out of 9"):
-        assert record["loop"]["STG"] <= 32, record
+        assert record["loop"]["STG"] == 4 * 4 + 8 * 2, record
     relu, plain = (starting(records, f"{name} 1024 bf16")[0] for name in ("relu", "scan"))
     assert relu["loop"]["exchange"] == plain["loop"]["exchange"] and relu["loop"]["STG"] == plain["loop"]["STG"]
 
