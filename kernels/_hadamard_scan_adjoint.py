@@ -125,13 +125,14 @@ def _adjoint(grad_states, drive, weight, sign, bias, act_bias, lengths, states, 
     to = None if adjoint.data is None else row_at(adjoint, b, 0, n, BY_TIME)
     to_step = onward(adjoint.step, BY_TIME)
     kept_at = None if checkpoints is None else checkpoints + b * D
+    interval = tl.cast(batch, tl.int64) * D  # of (C, B, D)
     h = None if states.data is None else row_at(states, b, first, n, REVERSE)
     h_step = onward(states.step, REVERSE)
     g = None if grad_states.data is None else row_at(grad_states, b, first, n, REVERSE)
     g_step = onward(grad_states.step, REVERSE)
     if hidden is None:
         _walk(0, inside, first, g, g_step, z, z_step, weight, sign, bias, act_bias, h, h_step, None, to, to_step,
-              kept_at, batch * D, kept, carried, columns, own, D, hi, lo, REBUILT, False, EXACT, KIND, INPUTS,
+              kept_at, interval, kept, carried, columns, own, D, hi, lo, REBUILT, False, EXACT, KIND, INPUTS,
               ACTIVATION, COLUMNS, LOG_BLOCK, DIGITS, EVERY, STAGES)  # fmt: skip
     else:
         slots = hidden + b * EVERY * D
@@ -141,7 +142,7 @@ def _adjoint(grad_states, drive, weight, sign, bias, act_bias, lengths, states, 
             end = tl.minimum(begin + EVERY, inside)
             at = slots - tl.cast(begin, tl.int64) * D
             if starts is not None:
-                start = tl.load(starts + (first + begin) // EVERY * batch * D + own)  # (COLUMNS,) of (C, B, D)
+                start = tl.load(starts + (first + begin) // EVERY * interval + own)  # (COLUMNS,) of (C, B, D)
                 run_steps(start, begin, end, first, z, z_step, weight, sign, bias, act_bias, at, D, None, 0, 0, columns,
                           D, hi, lo, EXACT, KIND, INPUTS, ACTIVATION, COLUMNS, LOG_BLOCK, DIGITS, EVERY,
                           STAGES)  # fmt: skip
@@ -154,7 +155,7 @@ def _adjoint(grad_states, drive, weight, sign, bias, act_bias, lengths, states, 
             tl.debug_barrier()
             _walk(begin, end, first, g if readout is None else made, g_step if readout is None else D, z, z_step,
                   weight, sign, bias, act_bias, h if starts is None else at, h_step if starts is None else D,
-                  at if starts is None else None, to, to_step, kept_at, batch * D, kept, carried, columns, own, D, hi,
+                  at if starts is None else None, to, to_step, kept_at, interval, kept, carried, columns, own, D, hi,
                   lo, REBUILT, readout is not None, EXACT, KIND, INPUTS, ACTIVATION, COLUMNS, LOG_BLOCK, DIGITS, EVERY,
                   STAGES)  # fmt: skip
             tl.debug_barrier()

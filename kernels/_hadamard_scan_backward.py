@@ -68,14 +68,7 @@ def hadamard_scan_backward(
     incoming = output.incoming()
     reads_states = need_sign or activation != 0 or incoming.readout is not None
     known = _known(states, h0, last, checkpoints, steps, activation != 0, batch_first) if reads_states else Known()
-    carried = Carried(
-        output.at_last(grad_last),
-        last.clone(memory_format=torch.contiguous_format),
-        torch.zeros_like(last) if reads_states else None,
-        torch.zeros_like(last),
-        None if act_bias is None else torch.zeros_like(last),
-        None if incoming.readout is None else last.new_zeros((len(last), *incoming.readout.shape)),
-    )
+    carried = output.carried(grad_last, incoming, reads_states, act_bias is not None)
     widest = WIDEST_FUSED if known.starts is None and incoming.readout is None else NARROWER_FUSED
     shape = plan(last.shape[1], block_size)
     source = prepare(drive, weight, r.lengths, reverse, batch_first, shape, widest)
@@ -146,6 +139,18 @@ class _Output(NamedTuple):
             return Incoming(None, None, None)
         grad = _rows(self.grad, self.batch_first)
         return Incoming(grad, None, None) if self.readout is None else Incoming(None, grad, padded(self.readout))
+
+    def carried(self, grad_last: Tensor | None, incoming: Incoming, reads_states: bool, modrelu: bool) -> Carried:
+        """Before the first step."""
+        last, readout = self.last, incoming.readout
+        return Carried(
+            self.at_last(grad_last),
+            last.clone(memory_format=torch.contiguous_format),
+            torch.zeros_like(last) if reads_states else None,
+            torch.zeros_like(last),
+            torch.zeros_like(last) if modrelu else None,
+            None if readout is None else last.new_zeros((len(last), *readout.shape)),
+        )
 
     def at_last(self, grad_last: Tensor | None) -> Tensor:
         """What comes back into the last state, (B, D)."""

@@ -55,20 +55,22 @@ def _scan(drive, weight, sign, bias, act_bias, h0, lengths, states, hidden, read
     z = row_at(drive, b, 0, n, BY_TIME)
     z_step = onward(drive.step, BY_TIME)
     kept_at = None if checkpoints is None else checkpoints + b * D
+    interval = tl.cast(batch, tl.int64) * D  # of (C, B, D)
+    own_y = tl.cast(part, tl.int64) * y_part
     if hidden is None:
         out = None if states.data is None else row_at(states, b, first, n, REVERSE)
         h = run_steps(h, 0, inside, first, z, z_step, weight, sign, bias, act_bias, out, onward(states.step, REVERSE),
-                      kept_at, batch * D, n, columns, D, hi, lo, EXACT, KIND, INPUTS, ACTIVATION, COLUMNS, LOG_BLOCK,
+                      kept_at, interval, n, columns, D, hi, lo, EXACT, KIND, INPUTS, ACTIVATION, COLUMNS, LOG_BLOCK,
                       DIGITS, EVERY, STAGES)  # fmt: skip
     else:
         slots = hidden + b * EVERY * D
         for begin in tl.range(0, inside, EVERY, num_stages=1):
             end = tl.minimum(begin + EVERY, inside)
             h = run_steps(h, begin, end, first, z, z_step, weight, sign, bias, act_bias,
-                          slots - tl.cast(begin, tl.int64) * D, D, kept_at, batch * D, n, columns, D, hi, lo, EXACT,
+                          slots - tl.cast(begin, tl.int64) * D, D, kept_at, interval, n, columns, D, hi, lo, EXACT,
                           KIND, INPUTS, ACTIVATION, COLUMNS, LOG_BLOCK, DIGITS, EVERY, STAGES)  # fmt: skip
             tl.debug_barrier()
-            to = row_at(y, b, first + begin, n, REVERSE) + part * y_part
+            to = row_at(y, b, first + begin, n, REVERSE) + own_y
             read_out(slots + part * COLUMNS, end - begin, readout, readout_bias, to, onward(y.step, REVERSE), part, D,
                      outputs, COLUMNS, OUTPUTS, CHUNK)  # fmt: skip
             tl.debug_barrier()
@@ -77,11 +79,10 @@ def _scan(drive, weight, sign, bias, act_bias, h0, lengths, states, hidden, read
         if states.data is not None:
             clear(states, b, columns, first + inside, first + steps, D)
         if hidden is not None:
-            clear(y, b, part * y_part + tl.arange(0, OUTPUTS), first + inside, first + steps,
-                  part * y_part + outputs)  # fmt: skip
+            clear(y, b, own_y + tl.arange(0, OUTPUTS), first + inside, first + steps, own_y + outputs)
     if readout is not None and hidden is None:
         tl.debug_barrier()
-        to = y.data + b * y.row + part * y_part
+        to = y.data + b * y.row + own_y
         read_out(last + b * D + part * COLUMNS, 1, readout, readout_bias, to, 0, part, D, outputs, COLUMNS, OUTPUTS,
                  CHUNK)  # fmt: skip
 
