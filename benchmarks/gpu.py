@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 
-from .gpu_checks import check_scans, check_transforms
+from .gpu_checks import check_options, check_scans, check_transforms
 from .gpu_device import Bench, Calls
 
 Group = tuple[str, Callable[[], Calls]]
@@ -65,21 +65,51 @@ def timed_scans(b: Bench) -> Iterator[Group]:
         drive, weight = b.drive(kind, steps, rows, width, torch.bfloat16)
         sign, states = b.signs(width), b.normal(steps, rows, width, dtype=torch.bfloat16)
         copied, first = torch.empty_like(states), drive[0]
-        run = partial(b.scans.hadamard_scan, drive, weight, sign, None, None, width)
+        run = partial(b.scans.hadamard_scan, drive, weight, sign, *(None,) * 6, width, 0)
         _, last, kept = run(True, False, False, True)
-        back = (drive, weight, sign, None, None, last, kept, width, False, False, True, True, True)
+        flags = (width, 0, False, False, False, True, True, True)
+        back = (drive, weight, sign, *(None,) * 6, last, kept, *flags)
         return {
             "copy of the states": lambda: copied.copy_(states),
             "scan": lambda: run(False, False, False, False),
             "scan, last only": lambda: run(True, False, False, False),
             "backward": lambda: b.scans.hadamard_scan_backward(states, None, *back),
             "backward, last only": lambda: b.scans.hadamard_scan_backward(None, last, *back),
-            "step": lambda: b.scans.hadamard_step(first, weight, sign, None, last, width),
+            "step": lambda: b.scans.hadamard_step(first, weight, sign, None, last, None, width, 0),
         }
 
     for kind, *sizes in SCANS:
         steps, rows, width = (3, 2, 32) if b.tiny else sizes
         yield f"scan {kind} T={steps} B={rows} d={width} bfloat16", partial(calls, kind, steps, rows, width)
+
+
+def timed_options(b: Bench) -> Iterator[Group]:
+    """A read-out inside the scan against one after it, and an activation; the floor reads the tokens' states once."""
+
+    def calls(steps: int, rows: int, width: int, outputs: int) -> Calls:
+        drive, weight = b.drive("tokens", steps, rows, width, torch.bfloat16)
+        readout, shift = b.normal(outputs, width, dtype=torch.bfloat16), b.normal(outputs, dtype=torch.bfloat16)
+        inputs, none = (drive, weight, b.signs(width)), (None, None, None)
+        states = b.normal(steps, rows, width, dtype=torch.bfloat16)
+        read = partial(b.scans.hadamard_scan, *inputs, *none, readout, shift, None, width)
+        plain = partial(b.scans.hadamard_scan, *inputs, *none, None, None, None, width)
+        y, last, kept = read(0, False, False, False, True)
+        back = (*inputs, *none, readout, None, None, last, kept, width, 0, False, False, False, True, True, True)
+
+        def read_after() -> Any:
+            return torch.nn.functional.linear(plain(0, False, False, False, False)[0].relu(), readout, shift)
+
+        return {
+            "read-out of states": lambda: torch.nn.functional.linear(states.relu(), readout, shift),
+            "scan, then read-out": read_after,
+            "scan with read-out": lambda: read(0, False, False, False, False),
+            "backward with read-out": lambda: b.scans.hadamard_scan_backward(y, None, *back),
+            "scan with relu": lambda: plain(1, False, False, False, False),
+        }
+
+    steps, rows, width, outputs = (3, 2, 32, 2) if b.tiny else (1000, 128, 128, 9)
+    name = f"read-out tokens T={steps} B={rows} d={width} O={outputs} bfloat16"
+    yield name, partial(calls, steps, rows, width, outputs)
 
 
 def tuned(b: Bench) -> Iterator[Group]:
@@ -161,7 +191,9 @@ def main(arguments: list[str] | None = None) -> int:
     b = Bench(options.interpret)
     torch.manual_seed(0)
     began, samples = time.perf_counter(), 1 if b.tiny else 15
-    checked = {name: fraction for check in (check_transforms, check_scans) for name, fraction in check(b)}
+    checked = {
+        name: fraction for check in (check_transforms, check_scans, check_options) for name, fraction in check(b)
+    }
     wrong = {name: fraction for name, fraction in checked.items() if not fraction <= 1}
     print(f"{len(checked)} checks, worst {max(checked.values()):.2f} of what is allowed, {len(wrong)} wrong")
     for name, fraction in wrong.items():
@@ -169,7 +201,7 @@ def main(arguments: list[str] | None = None) -> int:
     if wrong:
         return 1
     seconds: dict[str, dict[str, float]] = {}
-    for timed in (timed_transforms, timed_scans, *([tuned] if options.tune else [])):
+    for timed in (timed_transforms, timed_scans, timed_options, *([tuned] if options.tune else [])):
         for name, calls in timed(b):
             taken = b.time(calls(), samples)
             seconds[name] = {call: statistics.median(values) for call, values in taken.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,16 +21,30 @@ def transform64(x: Tensor, block: int) -> Tensor:
     return y.flatten(-2) * block**-0.5
 
 
-def scan64(drive: Tensor, weight: Tensor | None, sign: Tensor, bias: Tensor, h: Tensor, block: int) -> Tensor:
-    """All states, (T, B, D) in float64, differentiable."""
+def scan64(
+    drive: Tensor,
+    weight: Tensor | None,
+    sign: Tensor,
+    bias: Tensor,
+    h: Tensor,
+    block: int,
+    lengths: Tensor | None = None,
+    activation: int = 0,
+    act_bias: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """All states, (T, B, D), zeros after a row's end, and the last, (B, D), in float64, differentiable."""
     z = drive
     if weight is not None:
         z = drive @ weight.t() if drive.is_floating_point() else weight[drive]
     states = []
-    for z_t in z.unbind(0):
-        h = sign * transform64(h, block) + z_t + bias
-        states.append(h)
-    return torch.stack(states)
+    for t, z_t in enumerate(z.unbind(0)):
+        a = sign * transform64(h, block) + z_t + bias
+        if activation:
+            a = a.relu() if act_bias is None else a.sign() * (a.abs() + act_bias).relu()
+        inside = torch.full((len(h), 1), True, device=h.device) if lengths is None else (t < lengths)[:, None]
+        h = torch.where(inside, a, h)
+        states.append(torch.where(inside, a, 0.0))
+    return torch.stack(states), h
 
 
 def error(got: Tensor, want: Tensor, stages: int, steps: int = 1) -> float:
@@ -64,21 +79,71 @@ def check_scans(b: Bench) -> Iterator[tuple[str, float]]:
             for dtype, reverse in ((torch.float32, False), (torch.bfloat16, True)):
                 drive, weight = b.drive(kind, steps, rows, 3 * block, dtype)
                 sign, bias, h0 = b.signs(3 * block), b.normal(3 * block), b.normal(rows, 3 * block)
-                run = partial(b.scans.hadamard_scan, drive, weight, sign, bias, h0, block, False, reverse, False, True)
+                inputs, flags = (drive, weight, sign, bias, h0), (block, 0, False, reverse, False)
+                run = partial(b.scans.hadamard_scan, *inputs, *(None,) * 4, *flags, True)
                 states, last, kept = run()
                 grad = b.normal(*states.shape, dtype=dtype)
                 found = b.scans.hadamard_scan_backward(
-                    grad, None, drive, weight, sign, bias, None, last, kept, block, reverse, False, True, True, True
+                    grad, None, *inputs, *(None,) * 4, last, kept, *flags, True, True, True
                 )
                 leaves = {name: x.double().requires_grad_() for name, x in
                           {"drive": drive, "weight": weight, "sign": sign, "bias": bias, "h0": h0}.items()
                           if x is not None and x.is_floating_point()}  # fmt: skip
                 turn = partial(torch.flip, dims=(0,)) if reverse else partial(torch.clone)
                 z = turn(leaves.get("drive", drive))
-                want = scan64(z, leaves.get("weight"), leaves["sign"], leaves["bias"], leaves["h0"], block)
+                want, end = scan64(z, leaves.get("weight"), leaves["sign"], leaves["bias"], leaves["h0"], block)
                 label, stages = f"scan {kind} {block} {dtype}", block.bit_length() - 1
-                yield label, max(error(states, turn(want), stages, steps), error(last, want[-1], stages, steps))
+                yield label, max(error(states, turn(want), stages, steps), error(last, end, stages, steps))
                 yield f"{label}, bits again", 0.0 if torch.equal(run()[0], states) else float("inf")
                 grads = torch.autograd.grad(turn(want), list(leaves.values()), grad.double())
                 for name, got, wanted in zip(leaves, (g for g in found if g.numel()), grads, strict=True):
                     yield f"{label}, gradient of {name}", error(got, wanted, stages, steps * rows)
+
+
+OPTIONS = ((0, 9, False), (1, 0, False), (2, 9, True), (1, 30, False))
+"""Activation, outputs of a read-out (0: none), last state only."""
+
+
+def check_options(b: Bench) -> Iterator[tuple[str, float]]:
+    """Lengths, read-outs and activations, forward and backward, over a checkpoint."""
+    steps = 5 if b.tiny else 70
+    for block in (16,) if b.tiny else (128, 1024):
+        for i, kind in enumerate(("given", "10", "tokens")):
+            for activation, outputs, last_only in OPTIONS:
+                drive, weight = b.drive(kind, steps, 3, block, torch.float32)
+                inputs = {"drive": drive, "weight": weight, "sign": b.signs(block), "bias": b.normal(block)}
+                inputs |= {"h0": b.normal(3, block), "lengths": torch.tensor([0, steps // 2, steps], device=b.device)}
+                inputs["readout"] = b.normal(outputs, block) / block**0.5 if outputs else None
+                inputs["readout_bias"] = b.normal(outputs) if outputs else None
+                inputs["act_bias"] = -b.normal(block).abs() / 4 if activation == 2 else None
+                label = f"scan {kind} {block}, activation {activation}, {outputs} outputs"
+                for name, fraction in _with_options(b, inputs, (block, activation, last_only, i % 2 == 0)):
+                    yield f"{label}, {name}", fraction
+
+
+def _with_options(b: Bench, inputs: dict[str, Any], flags: tuple[Any, ...]) -> Iterator[tuple[str, float]]:
+    block, activation, last_only, reverse = flags
+    x, steps, stages = inputs, len(inputs["drive"]), block.bit_length() + int(block**0.5)
+    output, last, kept = b.scans.hadamard_scan(*x.values(), *flags, False, True)
+    grad = b.normal(*output.shape)
+    given = [value for name, value in x.items() if name != "readout_bias"]
+    found = b.scans.hadamard_scan_backward(grad, None, *given, None, last, kept, *flags, False, True, True, True)
+    leaves = {name: value.double().requires_grad_() for name, value in x.items()
+              if value is not None and value.is_floating_point()}  # fmt: skip
+    get, lengths = leaves.get, x["lengths"]
+    times = torch.arange(steps, device=b.device)[:, None]
+    inside = times < lengths
+    turn = (torch.where(inside, lengths - 1 - times, times) if reverse else times, torch.arange(3, device=b.device))
+    z = leaves.get("drive", x["drive"])[turn]
+    recurrence = (leaves["sign"], leaves["bias"], leaves["h0"], block, lengths, activation, get("act_bias"))
+    states, want = scan64(z, get("weight"), *recurrence)
+    yield "last", error(last, want, stages, steps)
+    if not last_only:
+        want = states[turn]
+    if "readout" in leaves:
+        want = want.relu() @ leaves["readout"].t() + leaves["readout_bias"]
+        want = want if last_only else torch.where(inside[:, :, None], want, 0.0)
+    yield "output", error(output, want, stages, steps)
+    grads = torch.autograd.grad(want, list(leaves.values()), grad.double(), materialize_grads=True)
+    for name, got, wanted in zip(leaves, (g for g in found if g.numel()), grads, strict=True):
+        yield f"gradient of {name}", error(got, wanted, stages, steps * 3)

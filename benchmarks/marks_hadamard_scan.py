@@ -14,12 +14,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from sylvester.layers.hadam_rnn import HadamRNN
-from sylvester.layers.quant_linear import QuantLinear
 from sylvester.ops._spec import OPERATORS, Arguments, Make
 from sylvester.ops.hadamard_scan import hadamard_scan, hadamard_step
 from sylvester.timing import measure
 
-from . import training_step
+from . import training_step, updates
 from .checks import cotangents, gradients, tensors_of
 from .marks import Mark, arguments_of, fastest, median_of_rounds, ratio
 
@@ -63,29 +62,35 @@ def _training_over_loop(label: str, plan: str) -> float:
     return ratio(training_step.eager(a), training_step.ours(a, plan), samples=3)
 
 
-def _digits_update() -> float:
-    """Milliseconds of one update of the permuted-digits model: 784 pixels, B = 100, d = 512, ten classes."""
+def _update(make: Callable[[], Callable[[], None]]) -> float:
+    """Milliseconds."""
     torch.set_num_threads(2)
-    recurrence, readout = HadamRNN(1, 512, last_only=True), QuantLinear(512, 10)
-    optimizer = torch.optim.Adam([*recurrence.parameters(), *readout.parameters()], fused=True)
-    pixels, labels = torch.rand(784, 100, 1), torch.randint(10, (100,))
+    return measure({"update": make()}, samples=9, min_sample=0.05)["update"].median * 1e3
 
-    def update() -> None:
-        optimizer.zero_grad()
-        functional.cross_entropy(readout(recurrence(pixels)[0].relu()), labels).backward()
-        optimizer.step()
 
-    return measure({"update": update}, samples=9, min_sample=0.02)["update"].median * 1e3
+def _growth(module: str, name: str) -> int:
+    """Peak bytes that a step or update adds, in a process of its own."""
+    command = [sys.executable, "-m", f"sylvester.benchmarks.{module}", name]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def _chunked_over_plain() -> float:
+    """The plain scan on one thread over the chunked one on two: tokens in, nine outputs a step, B = 1, D = 128."""
+    m = Make.seeded(0, torch.float32)
+    tokens, weight, sign = m.integers(10, 100_000, 1), m.normal(10, 128), m.signs(128)
+    readout = (m.normal(9, 128), None)
+
+    def run(plan: str, threads: int) -> None:
+        torch.set_num_threads(threads)
+        hadamard_scan(tokens, sign, weight=weight, readout=readout, plan=plan)
+
+    with torch.inference_mode():
+        return ratio(partial(run, "scan", 1), partial(run, "chunked", 2))
 
 
 def _memory_of_loop(contender: str) -> float:
-    """Peak memory that a training step adds, as a share of what the eager loop's adds; each in a process of its own."""
-
-    def growth(contender: str) -> int:
-        command = [sys.executable, "-m", "sylvester.benchmarks.training_step", contender]
-        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-
-    return growth(contender) / growth("eager")
+    """Peak memory that a training step adds, as a share of what the eager loop's adds."""
+    return _growth("training_step", contender) / _growth("training_step", "eager")
 
 
 def _step_call() -> float:
@@ -141,7 +146,11 @@ def _marks() -> Iterator[Mark]:
     yield at_least(f"eager loop over ours, basis {fused}", 80, partial(_over_loop, f"basis {fused}"), quick=True)
     trained = partial(_training_over_loop, long, "basis")
     yield at_least(f"eager training over ours, two threads, {long}", 300, trained)
-    yield mark("update of the permuted-digits model, two threads", 4.0, _digits_update, "ms", quick=True)
+    digits, copy = partial(_update, updates.digits), partial(_update, updates.copy)
+    yield mark("update of the permuted-digits model, two threads", 4.0, digits, "ms", quick=True)
+    yield mark("update of the copy model, T=1000, two threads", 15.0, copy, "ms", quick=True)
+    yield mark("peak memory that update adds", 64.0, lambda: _growth("updates", "copy") / 2**20, "MB")
+    yield at_least("plain scan on one thread over chunked on two, T=100000 B=1 D=128", 2.5, _chunked_over_plain)
     for dtype in (torch.float32, torch.bfloat16):
         short = str(dtype).removeprefix("torch.")
         for steps, limit in ((1000, 5e-6), (100_000, 5e-5)):

@@ -111,6 +111,14 @@ def precision() -> str:
     return "ieee" if torch.version.hip else "tf32x3"
 
 
+def all_registers(warps: int) -> dict[str, int]:
+    """A launch option: left to itself NVIDIA's compiler spills a few bytes to fit one more program on a multiprocessor.
+
+    The kernels that ask for it wait for their own steps, and more programs do not shorten those.
+    """
+    return {} if torch.version.hip else {"maxnreg": min(255, (1 << 16) // (32 * warps))}
+
+
 def launch(kernel: Any, programs: int, *arguments: Any, warps: int, **constants: Any) -> None:
     """Every launch goes through here.
 

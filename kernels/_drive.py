@@ -1,10 +1,11 @@
 """The three kinds of drive z_t, as the kernels of the scan read them and as its launchers prepare them.
 
-    GIVEN   (T, B, D)  z itself, any strides over T and B
+    GIVEN   (T, B, D)  z itself, any strides over T and B, in the order of time
     FUSED   (T, B, I)  z = weight · x, I <= 16; the steps of a row lie together, so that they share cache lines
     TOKENS  (T, B)     z = weight[token], int32, -1 for a token out of range; the steps of a row lie together
 
-A wider fused drive is multiplied by torch, a chunk of steps at a time, and read as GIVEN.
+The last two are copied anyway, and that in the order of processing; x after a row's end is 0. A wider fused drive is
+multiplied by torch, a chunk of steps at a time, and read as GIVEN.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ GIVEN, FUSED, TOKENS = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 CHECKPOINT_EVERY = 64
 
 WIDEST_FUSED = 16
+NARROWER_FUSED = 8
+"""Where the backward does more than rebuild states."""
 CHUNK_BYTES = 64 << 20
 """Of a float32 array (steps, B, D) that has to exist: it is made for so many steps at a time."""
 
@@ -79,12 +82,17 @@ class Piece(NamedTuple):
     """Consecutive steps for one launch."""
 
     first: int
-    """In the order of processing."""
-    times: slice
     steps: int
     kind: tl.constexpr
     drive: Tensor
-    """(steps, B, ...) in the order of time"""
+    """(steps, B, ...)"""
+    by_time: bool
+    """The drive is in the order of time: a given one, whose steps are all in one piece."""
+
+    @property
+    def part(self) -> slice:
+        """Of an array in the order of processing."""
+        return slice(self.first, self.first + self.steps)
 
 
 class Drive(NamedTuple):
@@ -99,64 +107,89 @@ class Drive(NamedTuple):
     def inputs(self) -> int:
         return self.rows.shape[2] if self.kind is FUSED and not self.wide else 0
 
-    def at(self, t: int) -> Tensor:
-        """z_t, (B, D) float32."""
+    def at(self, step: Any) -> Tensor:
+        """z of one step, (B, D) float32."""
         if self.weight is None:
-            return self.rows[t].float()
+            return self.rows[step].float()
         if self.kind is FUSED:
-            return self.rows[t].float() @ self.weight.float().t()
-        token = self.rows[t]
+            return self.rows[step].float() @ self.weight.float().t()
+        token = self.rows[step].long()
         return torch.where(token[:, None] >= 0, self.weight[token.clamp(min=0)].float(), float("nan"))
 
-    def pieces(self, reverse: bool, chunked: bool, multiplied: bool = True) -> Iterator[Piece]:
+    def pieces(self, chunked: bool, multiplied: bool = True, backward: bool = False) -> Iterator[Piece]:
         """The whole sequence, or where an array (steps, B, D) has to exist, chunks of whole checkpoint intervals.
 
-        multiplied: a wide drive's z is read.
+        multiplied: a wide drive's z is read. A sequence without steps is one piece too.
         """
         steps, rows = self.rows.shape[:2]
         at_once = max(steps, 1)
-        if chunked or self.wide:
-            width = self.rows.shape[2] if self.weight is None else self.weight.shape[0 if self.kind is FUSED else 1]
+        if self.weight is not None and (chunked or self.wide):
+            width = self.weight.shape[0 if self.kind is FUSED else 1]
             at_once = max(CHUNK_BYTES // (256 * max(rows * width, 1)), 1) * CHECKPOINT_EVERY
-        for first in range(0, steps, at_once):
-            count = min(at_once, steps - first)
-            start = steps - first - count if reverse else first
-            times = slice(start, start + count)
-            drive = self.rows[times]
+        starts = range(0, max(steps, 1), at_once)
+        for first in reversed(starts) if backward else starts:
+            drive = self.rows[first : first + at_once]
+            count = len(drive)
             if self.wide and multiplied:
                 drive = drive.float() @ self.weight.float().t()
-            yield Piece(first, times, count, GIVEN if self.wide else self.kind, drive)
+            yield Piece(first, count, GIVEN if self.wide else self.kind, drive, self.weight is None)
 
 
-def prepare(drive: Tensor, weight: Tensor | None, batch_first: bool, columns: int) -> Drive:
-    """``columns``: of a program."""
+def prepare(
+    drive: Tensor,
+    weight: Tensor | None,
+    lengths: Tensor | None,
+    reverse: bool,
+    batch_first: bool,
+    shape: Plan,
+    widest: int = WIDEST_FUSED,
+) -> Drive:
+    """``widest``: inputs whose weights a thread can hold for each of 8 states."""
     rows = by_time(drive, batch_first)
     if weight is None:
         return Drive(rows if rows.stride(-1) == 1 else rows.contiguous(), None, GIVEN, False)
     kind = FUSED if drive.is_floating_point() else TOKENS
     if kind is TOKENS:
         rows = torch.where((rows >= 0) & (rows < weight.shape[0]), rows, -1).to(torch.int32)
-    rows = rows.transpose(0, 1).contiguous().transpose(0, 1)
+    elif lengths is not None:
+        rows = rows.masked_fill(after_end(rows, lengths)[:, :, None], 0)
+    rows = in_order(rows, lengths, reverse).transpose(0, 1).contiguous().transpose(0, 1)
     # 16 weights for each of a thread's 8 states fill half of its registers.
-    wide = kind is FUSED and (rows.shape[2] > WIDEST_FUSED or columns > 2048)
+    held = rows.shape[2] * triton.cdiv(shape.columns, 32 * shape.warps) if kind is FUSED else 0
+    wide = kind is FUSED and (shape.columns > 2048 or rows.shape[2] > WIDEST_FUSED or held > 8 * widest)
     return Drive(rows, weight.contiguous(), kind, wide)
+
+
+def after_end(rows: Tensor, lengths: Tensor) -> Tensor:
+    """(T, B): times at which a row takes no step."""
+    return torch.arange(len(rows), device=rows.device)[:, None] >= lengths
+
+
+def in_order(rows: Tensor, lengths: Tensor | None, reverse: bool) -> Tensor:
+    """(T, B, ...) from the order of time to that of processing, or back: it is its own inverse."""
+    if not reverse:
+        return rows
+    if lengths is None:
+        return rows.flip(0)
+    times = torch.arange(len(rows), device=rows.device)[:, None]
+    times = torch.where(times < lengths, lengths - 1 - times, times)
+    return rows[times, torch.arange(rows.shape[1], device=rows.device)]
 
 
 def by_time(x: Tensor, batch_first: bool) -> Tensor:
     return x.transpose(0, 1) if batch_first else x
 
 
-def row_and_step(x: Tensor | None) -> tuple[int, int]:
-    """Strides over B and T of a tensor (T, B, ...)."""
-    return (0, 0) if x is None else (x.stride(1), x.stride(0))
-
-
-def constants(piece: Piece, source: Drive, shape: Plan, block_size: int, reverse: bool) -> dict[str, Any]:
+def constants(
+    piece: Piece, source: Drive, shape: Plan, block_size: int, activation: int, reverse: bool
+) -> dict[str, Any]:
     """What both kernels are compiled for."""
     return {
         "KIND": piece.kind,
         "INPUTS": source.inputs,
+        "ACTIVATION": activation,
         "REVERSE": reverse,
+        "BY_TIME": reverse and piece.by_time,
         "COLUMNS": shape.columns,
         "LOG_BLOCK": block_size.bit_length() - 1,
         "DIGITS": digits(block_size, shape.warps),

@@ -1,18 +1,10 @@
-"""Gradients of the scan on GPUs: the adjoint λ_t = g_t + S̃ (s ∘ λ_{t+1}) walks back while the states are rebuilt.
-
-A program owns the same COLUMNS states of a row as in the forward, for the whole sequence, all in registers:
-
-    back     S̃ (s ∘ λ) of the step processed before; at the end it is the gradient of h0
-    h        state at t: read where states are kept in full precision, else h_{t-1} = S̃ (s ∘ (h_t - z_t - b)), replaced
-             by a checkpoint every 64 steps
-    sums     of λ ∘ s ∘ (h_t - z_t - b) for sign and of λ for the bias: 64 steps, then into the total
-
-The two transforms of a step do not depend on each other, so one hides latency of the other. Nobody adds to the sums of
-a program but itself: they leave as (B, D), and torch adds the rows in an order that the shape fixes.
+"""Gradients of the scan on GPUs: what surrounds the adjoint λ_t, whose kernel is in _hadamard_scan_adjoint.py.
 
     given    λ is the gradient of the drive, stored in its dtype
     fused    λ is stored in float32, a chunk of steps at a time: times U for the drive, times x for U (torch GEMMs)
     tokens   likewise, then added up by token: times one-hot rows where the vocabulary is small, else sorted
+
+A read-out's dV leaves the kernel as sums of each row, or, of the last state only, is a torch GEMM over the rows.
 """
 
 from __future__ import annotations
@@ -20,153 +12,204 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
 from . import _blocks as blocks
 from . import _hadamard_scan_steps as by_steps
-from ._blocks import hadamard, scaled
-from ._drive import FUSED, Drive, Piece, by_time, constants, drive_at, held_weights, plan, prepare, row_and_step
+from ._drive import (
+    CHECKPOINT_EVERY,
+    FUSED,
+    NARROWER_FUSED,
+    WIDEST_FUSED,
+    Drive,
+    Piece,
+    after_end,
+    by_time,
+    in_order,
+    plan,
+    prepare,
+)
+from ._hadamard_scan_adjoint import Carried, Incoming, Known, launch
+from ._readout import padded
+from ._recurrence import recurrence
 
 SMALL_VOCABULARY = 256
 
 
-@triton.jit
-def _adjoint(grad_states, drive, weight, sign, bias, states, checkpoints, adjoint, back_out, h_out, sign_sum, bias_sum,
-             first, steps, kept, grad_row, grad_step, drive_row, drive_step, states_row, states_step, adjoint_row,
-             adjoint_step, batch, D, hi, lo, EXACT: tl.constexpr, KIND: tl.constexpr, INPUTS: tl.constexpr,
-             REVERSE: tl.constexpr, COLUMNS: tl.constexpr, LOG_BLOCK: tl.constexpr, DIGITS: tl.constexpr,
-             EVERY: tl.constexpr, STAGES: tl.constexpr):  # fmt: skip
-    """Steps first + steps - 1 down to first; the four last tensors go in and out. Without sign_sum no state is read."""
-    parts = D // COLUMNS
-    b = (tl.program_id(0) // parts).to(tl.int64)
-    columns = (tl.program_id(0) % parts) * COLUMNS + tl.arange(0, COLUMNS)
-    own = b * D + columns  # of (B, D)
-    s = tl.load(sign + columns).to(tl.float32)  # (COLUMNS,)
-    back = tl.load(back_out + own)  # (COLUMNS,)
-    bias_total = tl.load(bias_sum + own)  # (COLUMNS,)
-    bias_recent = tl.zeros([COLUMNS], tl.float32)
-    if sign_sum is not None:
-        held = held_weights(weight, columns, KIND, INPUTS)
-        h = tl.load(h_out + own)  # (COLUMNS,)
-        sign_total = tl.load(sign_sum + own)  # (COLUMNS,)
-        sign_recent = tl.zeros([COLUMNS], tl.float32)
-        if bias is not None:
-            shift = tl.load(bias + columns).to(tl.float32)  # (COLUMNS,)
-        drive += b * drive_row
-    for k in tl.range(steps, num_stages=STAGES):
-        i = steps - 1 - k
-        t = tl.cast(k if REVERSE else i, tl.int64)
-        grad = back
-        if grad_states is not None:
-            row = grad_states + b * grad_row + t * grad_step
-            grad += tl.load(row + columns).to(tl.float32)  # (COLUMNS,) of (T, B, D)
-        if adjoint is not None:
-            row = adjoint + b * adjoint_row + t * adjoint_step
-            tl.store(row + columns, grad.to(adjoint.dtype.element_ty))  # (COLUMNS,) of (T, B, D)
-        bias_recent += grad
-        if sign_sum is not None:
-            z = drive_at(t, drive, weight, held, drive_step, columns, D, KIND, INPUTS, COLUMNS)
-            if states is not None:
-                h = tl.load(states + b * states_row + t * states_step + columns)  # (COLUMNS,) of (T, B, D)
-            before = h - z
-            if bias is not None:
-                before -= shift
-            before *= s
-            sign_recent += grad * before
-            if states is None:
-                h = scaled(hadamard(before, COLUMNS, LOG_BLOCK, DIGITS), hi, lo, EXACT)
-        back = scaled(hadamard(s * grad, COLUMNS, LOG_BLOCK, DIGITS), hi, lo, EXACT)
-        if (first + i) % EVERY == 0:
-            bias_total += bias_recent
-            bias_recent = tl.zeros([COLUMNS], tl.float32)
-            if sign_sum is not None:
-                sign_total += sign_recent
-                sign_recent = tl.zeros([COLUMNS], tl.float32)
-                if checkpoints is not None:
-                    interval = (first + i) // EVERY - 1
-                    if interval >= 0 and interval < kept:
-                        h = tl.load(checkpoints + (interval * batch + b) * D + columns)  # (COLUMNS,) of (C, B, D)
-    tl.store(back_out + own, back)  # (COLUMNS,), as the three below
-    tl.store(bias_sum + own, bias_total + bias_recent)
-    if sign_sum is not None:
-        tl.store(sign_sum + own, sign_total + sign_recent)
-        tl.store(h_out + own, h)
-
-
-class Carried(NamedTuple):
-    """(B, D) in float32, from one launch to the next."""
-
-    back: Tensor
-    h: Tensor
-    sign_sum: Tensor | None
-    bias_sum: Tensor
-
-
 def hadamard_scan_backward(
-    grad_states: Tensor | None,
+    grad_output: Tensor | None,
     grad_last: Tensor | None,
     drive: Tensor,
     weight: Tensor | None,
     sign: Tensor,
     bias: Tensor | None,
+    h0: Tensor | None,
+    lengths: Tensor | None,
+    readout: Tensor | None,
+    act_bias: Tensor | None,
     states: Tensor | None,
     last: Tensor,
     checkpoints: Tensor,
     block_size: int,
+    activation: int,
+    last_only: bool,
     reverse: bool,
     batch_first: bool,
     need_drive: bool,
     need_weight: bool,
     need_sign: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     io = (drive if weight is None else weight).dtype
     blocks.require_floats("drive" if weight is None else "weight", io)
     blocks.require_block(block_size)
-    tokens = not drive.is_floating_point()
-    need_drive, need_weight = need_drive and not tokens, need_weight and weight is not None
-    source = prepare(drive, weight, batch_first, plan(last.shape[1], block_size).columns)
-    grad_drive = drive.new_empty(drive.shape if need_drive else (0,), dtype=io)
-    grad_weight = last.new_zeros(weight.shape if need_weight else (0,))
-    carried = Carried(
-        torch.zeros_like(last) if grad_last is None else grad_last.clone(memory_format=torch.contiguous_format),
-        last.clone(memory_format=torch.contiguous_format),
-        last.new_zeros(last.shape) if need_sign else None,
-        last.new_zeros(last.shape),
+    steps = drive.shape[1 if batch_first else 0]
+    r = recurrence(sign, bias, act_bias, lengths, steps, block_size, activation, reverse)
+    output = _Output(grad_output, readout, last, r.lengths, last_only, batch_first)
+    incoming = output.incoming()
+    reads_states = need_sign or activation != 0 or incoming.readout is not None
+    known = _known(states, h0, last, checkpoints, steps, activation != 0, batch_first) if reads_states else Known()
+    carried = output.carried(grad_last, incoming, reads_states, act_bias is not None)
+    widest = WIDEST_FUSED if known.starts is None and incoming.readout is None else NARROWER_FUSED
+    shape = plan(last.shape[1], block_size)
+    source = prepare(drive, weight, r.lengths, reverse, batch_first, shape, widest)
+    grad_drive = drive.new_empty(drive.shape if need_drive and drive.is_floating_point() else (0,), dtype=io)
+    rows = by_time(grad_drive, batch_first) if grad_drive.dim() > 1 else None
+    wanted = _DriveGradients.of(source, rows, last, need_weight, reverse)
+    run = by_steps.adjoint if block_size > by_steps.ABOVE else launch
+    for piece in source.pieces(wanted.multiplied, multiplied=reads_states, backward=True):
+        adjoint = wanted.adjoint_of(piece, last)
+        run(piece, source, r, incoming, known, adjoint, carried)
+        if wanted.multiplied and adjoint is not None:
+            wanted.add(piece, adjoint)
+    if rows is not None and rows is not wanted.drive and wanted.drive is not None:
+        rows.copy_(in_order(wanted.drive, r.lengths, reverse))
+    return (
+        grad_drive,
+        wanted.weight.to(io),
+        _over_rows(carried.sign_sum if need_sign else None, sign),
+        _over_rows(carried.bias_sum, sign if bias is None else bias),
+        carried.back,
+        *output.gradients(carried.readout_sum, sign),
+        _over_rows(carried.act_sum, sign if act_bias is None else act_bias),
     )
-    grad_states, states = (_rows(x, batch_first) for x in (grad_states, states))
-    checkpoints = checkpoints.contiguous()
-    run = by_steps.adjoint if block_size > by_steps.ABOVE else _launch
-    array_needed = weight is not None and (need_drive or need_weight)
-    for piece in reversed(list(source.pieces(reverse, array_needed, multiplied=need_sign))):
-        adjoint = None
-        if array_needed:
-            adjoint = last.new_empty((piece.steps, *last.shape))
-        elif need_drive:
-            adjoint = by_time(grad_drive, batch_first)[piece.times]
-        of_piece = (x if x is None else x[piece.times] for x in (grad_states, states))
-        run(piece, source, sign.contiguous(), bias if bias is None else bias.contiguous(), *of_piece, checkpoints,
-            adjoint, carried, block_size, reverse)  # fmt: skip
-        if array_needed and need_drive:
-            by_time(grad_drive, batch_first)[piece.times] = adjoint @ weight.float()
-        if array_needed and need_weight:
-            _add_weight_gradient(grad_weight, adjoint, source, piece)
-    grad_sign = sign.new_empty(0) if carried.sign_sum is None else carried.sign_sum.sum(0).to(sign.dtype)
-    grad_bias = carried.bias_sum.sum(0).to((sign if bias is None else bias).dtype)
-    return grad_drive, grad_weight.to(io), grad_sign, grad_bias, carried.back
 
 
-def _rows(x: Tensor | None, batch_first: bool) -> Tensor | None:
-    """(T, B, D) with a dense last axis."""
-    if x is None:
-        return None
+def _over_rows(sums: Tensor | None, like: Tensor) -> Tensor:
+    return like.new_empty(0) if sums is None else sums.sum(0).to(like.dtype)
+
+
+def _known(
+    states: Tensor | None,
+    h0: Tensor | None,
+    last: Tensor,
+    checkpoints: Tensor,
+    steps: int,
+    computed_again: bool,
+    batch_first: bool,
+) -> Known:
+    if states is not None:
+        return Known(_rows(states, batch_first))
+    expected = (steps - 1) // CHECKPOINT_EVERY if steps else 0
+    if len(checkpoints) != expected:
+        raise ValueError(
+            f"checkpoints must have {expected} rows, got {len(checkpoints)} (the forward ran with keep = False)"
+        )
+    if not computed_again:
+        return Known(checkpoints=checkpoints.contiguous())
+    return Known(starts=torch.cat(((torch.zeros_like(last) if h0 is None else h0)[None], checkpoints)))
+
+
+def _rows(x: Tensor, batch_first: bool) -> Tensor:
+    """(T, B, n) with a dense last axis."""
     return by_time(x if x.stride(-1) == 1 else x.contiguous(), batch_first)
+
+
+class _Output(NamedTuple):
+    """The gradient of the output, and what made the output of the states."""
+
+    grad: Tensor | None
+    readout: Tensor | None
+    last: Tensor
+    lengths: Tensor | None
+    last_only: bool
+    batch_first: bool
+
+    def incoming(self) -> Incoming:
+        if self.grad is None or self.last_only:
+            return Incoming(None, None, None)
+        grad = _rows(self.grad, self.batch_first)
+        return Incoming(grad, None, None) if self.readout is None else Incoming(None, grad, padded(self.readout))
+
+    def carried(self, grad_last: Tensor | None, incoming: Incoming, reads_states: bool, modrelu: bool) -> Carried:
+        """Before the first step."""
+        last, readout = self.last, incoming.readout
+        return Carried(
+            self.at_last(grad_last),
+            last.clone(memory_format=torch.contiguous_format),
+            torch.zeros_like(last) if reads_states else None,
+            torch.zeros_like(last),
+            torch.zeros_like(last) if modrelu else None,
+            None if readout is None else last.new_zeros((len(last), *readout.shape)),
+        )
+
+    def at_last(self, grad_last: Tensor | None) -> Tensor:
+        """What comes back into the last state, (B, D)."""
+        back = torch.zeros_like(self.last)
+        if grad_last is not None:
+            back += grad_last
+        if self.grad is not None and self.last_only and self.readout is not None:
+            back += (self.grad.float() @ self.readout.float()).masked_fill(self.last <= 0, 0.0)
+        return back
+
+    def gradients(self, sums: Tensor | None, sign: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the read-out and of its bias, whether there is one or not."""
+        if self.readout is None:
+            return sign.new_empty(0), sign.new_empty(0)
+        if self.grad is None:
+            return torch.zeros_like(self.readout), self.readout.new_zeros(len(self.readout))
+        grad = self.grad.float()
+        if sums is None:
+            weight, bias = grad.t() @ self.last.relu(), grad.sum(0)
+        else:
+            grad = by_time(grad, self.batch_first)
+            if self.lengths is not None:
+                grad = grad.masked_fill(after_end(grad, self.lengths)[:, :, None], 0.0)
+            weight, bias = sums.sum(0)[: len(self.readout)], grad.sum((0, 1))
+        return weight.to(self.readout.dtype), bias.to(self.readout.dtype)
+
+
+class _DriveGradients(NamedTuple):
+    """In the order of the drive as the kernel reads it."""
+
+    source: Drive
+    drive: Tensor | None
+    """(T, B, D) or (T, B, I)"""
+    weight: Tensor
+    """float32; empty: not wanted"""
+    multiplied: bool
+    """λ is multiplied, so a chunk of it has to exist"""
+
+    @staticmethod
+    def of(source: Drive, rows: Tensor | None, last: Tensor, need_weight: bool, reverse: bool) -> _DriveGradients:
+        """``rows``: where a gradient of the drive belongs, in the order of time."""
+        weight = source.weight if need_weight else None
+        multiplied = source.weight is not None and (rows is not None or weight is not None)
+        drive = torch.empty_like(rows) if rows is not None and multiplied and reverse else rows
+        return _DriveGradients(source, drive, last.new_zeros((0,) if weight is None else weight.shape), multiplied)
+
+    def adjoint_of(self, piece: Piece, last: Tensor) -> Tensor | None:
+        return last.new_empty((piece.steps, *last.shape)) if self.multiplied else self.drive
+
+    def add(self, piece: Piece, adjoint: Tensor) -> None:
+        if self.drive is not None and self.source.weight is not None:
+            self.drive[piece.part] = adjoint @ self.source.weight.float()
+        if self.weight.numel():
+            _add_weight_gradient(self.weight, adjoint, self.source, piece)
 
 
 def _add_weight_gradient(grad_weight: Tensor, adjoint: Tensor, source: Drive, piece: Piece) -> None:
     """Adds Σ λ_t x_tᵀ, or λ_t to the row of its token, over the steps of a piece."""
-    adjoint, rows = adjoint.flatten(0, 1), source.rows[piece.times].flatten(0, 1)
+    adjoint, rows = adjoint.flatten(0, 1), source.rows[piece.part].flatten(0, 1)
     if source.kind is FUSED:
         grad_weight += adjoint.t() @ rows.float()
     elif len(grad_weight) <= SMALL_VOCABULARY:
@@ -176,29 +219,3 @@ def _add_weight_gradient(grad_weight: Tensor, adjoint: Tensor, source: Drive, pi
         inside = torch.where(rows >= 0, rows, len(grad_weight)).long()
         with_rest = torch.cat((grad_weight, grad_weight.new_zeros(1, grad_weight.shape[1])))
         grad_weight.copy_(with_rest.index_put_((inside,), adjoint, accumulate=True)[:-1])
-
-
-def _launch(
-    piece: Piece,
-    source: Drive,
-    sign: Tensor,
-    bias: Tensor | None,
-    grad_states: Tensor | None,
-    states: Tensor | None,
-    checkpoints: Tensor,
-    adjoint: Tensor | None,
-    carried: Carried,
-    block_size: int,
-    reverse: bool,
-) -> None:
-    (rows, width), shape = carried.back.shape, plan(carried.back.shape[1], block_size)
-    hi, lo = blocks.split_scale(None, block_size)
-    kept = checkpoints if len(checkpoints) and states is None else None
-    blocks.launch(
-        _adjoint, rows * (width // shape.columns),
-        grad_states, piece.drive, source.weight, sign, bias, states, kept, adjoint, *carried,
-        piece.first, piece.steps, len(checkpoints),
-        *row_and_step(grad_states), *row_and_step(piece.drive), *row_and_step(states), *row_and_step(adjoint),
-        rows, width, hi, lo,
-        EXACT=lo == 0.0, **constants(piece, source, shape, block_size, reverse),
-    )  # fmt: skip

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 from ._drive import CHECKPOINT_EVERY, Drive, Piece
+from ._recurrence import MODRELU, RELU, Recurrence
 from .hadamard_transform import hadamard_transform
 
 ABOVE = 1 << 12
@@ -19,58 +22,120 @@ ABOVE = 1 << 12
 def scan(
     piece: Piece,
     source: Drive,
-    sign: Tensor,
-    bias: Tensor | None,
+    r: Recurrence,
     h0: Tensor | None,
     states: Tensor | None,
+    y: Any,
     last: Tensor,
     checkpoints: Tensor | None,
-    block_size: int,
-    reverse: bool,
 ) -> None:
     h = last.new_zeros(last.shape) if h0 is None else h0
-    for i in range(piece.steps):
-        t = piece.steps - 1 - i if reverse else i
-        h = hadamard_transform(h, block_size, None, None, sign.float()) + _drive(piece, source, bias, t)
+    for k in range(piece.first, piece.first + piece.steps):
+        at, after = _time(r, k, last), _step(piece, source, r, h, k)
+        inside = _taken(r, k, last)
+        h, shown = torch.where(inside, after, h), torch.where(inside, after, 0.0)
         if states is not None:
-            states[t] = h
-        if checkpoints is not None and (i + 1) % CHECKPOINT_EVERY == 0 and i // CHECKPOINT_EVERY < len(checkpoints):
-            checkpoints[i // CHECKPOINT_EVERY] = h
+            states[at] = shown.to(states.dtype)
+        if checkpoints is not None and (k + 1) % CHECKPOINT_EVERY == 0 and k // CHECKPOINT_EVERY < len(checkpoints):
+            checkpoints[k // CHECKPOINT_EVERY] = torch.where(_taken(r, k + 1, last), h, 0.0)
+        if y is not None and not y.last_only:
+            y.output[at] = torch.where(inside, _read_out(h, y), 0.0).to(y.output.dtype)
     last.copy_(h)
+    if y is not None and y.last_only:
+        y.output.copy_(_read_out(h, y))
 
 
 def adjoint(
     piece: Piece,
     source: Drive,
-    sign: Tensor,
-    bias: Tensor | None,
-    grad_states: Tensor | None,
-    states: Tensor | None,
-    checkpoints: Tensor,
+    r: Recurrence,
+    incoming: Any,
+    known: Any,
     out: Tensor | None,
     carried: Any,
-    block_size: int,
-    reverse: bool,
 ) -> None:
-    back, h, s = carried.back, carried.h, sign.float()
-    for i in reversed(range(piece.steps)):
-        t = piece.steps - 1 - i if reverse else i
-        grad = back if grad_states is None else back + grad_states[t]
+    back, h, s = carried.back, carried.h, r.sign.float()
+    end, segment = piece.first + piece.steps, []
+    for k in reversed(range(piece.first, end)):
+        at, inside = _time(r, k, back), _taken(r, k, back)
+        if known.states is not None:
+            h = known.states[at]
+        elif known.starts is not None:
+            segment = segment or _segment(piece, source, r, known.starts, k)
+            h = segment.pop()
+        grad = back if incoming.states is None else back + incoming.states[at]
+        if incoming.readout is not None:
+            dy, active = incoming.outputs[at].float(), inside & (h > 0)
+            grad = grad + torch.where(active, dy @ incoming.readout[: dy.shape[1]], 0.0)
+            carried.readout_sum[:, : dy.shape[1]].add_(dy[:, :, None] * torch.where(active, h, 0.0)[:, None])
+        grad = torch.where(inside & (h != 0) if r.activation else inside, grad, 0.0)
         if out is not None:
-            out[t] = grad
+            out[at if piece.by_time else k - piece.first] = grad.to(out.dtype)
         carried.bias_sum.add_(grad)
         if carried.sign_sum is not None:
-            before = s * ((h if states is None else states[t]) - _drive(piece, source, bias, t))
+            a = h
+            if r.act_bias is not None:
+                carried.act_sum.add_(grad * h.sign())
+                a = h - h.sign() * r.act_bias.float()
+            before = s * (a - _drive(piece, source, r, k))
             carried.sign_sum.add_(grad * before)
-            interval, rest = divmod(piece.first + i, CHECKPOINT_EVERY)
-            kept = rest == 0 and 0 < interval <= len(checkpoints)
-            h = checkpoints[interval - 1] if kept else hadamard_transform(before, block_size, None, None, None)
-        back = hadamard_transform(grad, block_size, None, s, None)
+            if known.checkpoints is not None:
+                h = torch.where(inside, _before(known.checkpoints, k, before, r), h)
+        back = torch.where(inside, hadamard_transform(grad, r.block_size, None, s, None), back)
     carried.back.copy_(back)
     carried.h.copy_(h)
 
 
-def _drive(piece: Piece, source: Drive, bias: Tensor | None, t: int) -> Tensor:
-    """z_t + b, (B, D) float32."""
-    z = source.at(piece.times.start + t)
-    return z if bias is None else z + bias.float()
+def _time(r: Recurrence, k: int, like: Tensor) -> Any:
+    """Where step ``k`` of every row lies in an array (T, B, ...); its time again where a row has ended."""
+    if not r.reverse:
+        return k
+    if r.lengths is None:
+        return r.steps - 1 - k
+    times = torch.where(k < r.lengths, r.lengths - 1 - k, k)
+    return times, torch.arange(len(like), device=like.device)
+
+
+def _taken(r: Recurrence, k: int, like: Tensor) -> Tensor:
+    """(B, 1): rows that take step ``k``."""
+    if r.lengths is None:
+        return like.new_ones((len(like), 1), dtype=torch.bool)
+    return (k < r.lengths)[:, None]
+
+
+def _step(piece: Piece, source: Drive, r: Recurrence, h: Tensor, k: int) -> Tensor:
+    a = hadamard_transform(h, r.block_size, None, None, r.sign.float()) + _drive(piece, source, r, k)
+    if r.activation == RELU.value:
+        return a.relu()
+    if r.activation == MODRELU.value and r.act_bias is not None:
+        return a.sign() * (a.abs() + r.act_bias.float()).relu()
+    return a
+
+
+def _drive(piece: Piece, source: Drive, r: Recurrence, k: int) -> Tensor:
+    """z + b of step ``k``, (B, D) float32."""
+    at = _time(r, k, source.rows[0]) if piece.by_time else k
+    z = source.at(at)
+    return z if r.bias is None else z + r.bias.float()
+
+
+def _read_out(h: Tensor, y: Any) -> Tensor:
+    return linear(h.relu(), y.weight[: y.output.shape[2]], None if y.bias is None else y.bias.float())
+
+
+def _segment(piece: Piece, source: Drive, r: Recurrence, starts: Tensor, k: int) -> list[Tensor]:
+    """The states from the checkpoint before step ``k`` up to it, computed again."""
+    first = k // CHECKPOINT_EVERY * CHECKPOINT_EVERY
+    h, found = starts[k // CHECKPOINT_EVERY], []
+    for step in range(first, k + 1):
+        h = _step(piece, source, r, h, step)
+        found.append(h)
+    return found
+
+
+def _before(checkpoints: Tensor, k: int, before: Tensor, r: Recurrence) -> Tensor:
+    """h of step ``k`` - 1."""
+    interval, rest = divmod(k, CHECKPOINT_EVERY)
+    if rest == 0 and 0 < interval <= len(checkpoints):
+        return checkpoints[interval - 1]
+    return hadamard_transform(before, r.block_size, None, None, None)

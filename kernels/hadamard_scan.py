@@ -1,4 +1,4 @@
-"""The recurrence h_t = s ∘ S̃ h_{t-1} + z_t + b on GPUs, whole sequences and one step.
+"""The recurrence h_t = σ(s ∘ S̃ h_{t-1} + z_t + b) on GPUs, whole sequences and one step.
 
 A program owns COLUMNS consecutive states (whole blocks) of one row for a whole sequence; no program needs another.
 
@@ -6,12 +6,14 @@ A program owns COLUMNS consecutive states (whole blocks) of one row for a whole 
     drive    given, tokens: a row is on its way to shared memory STAGES - 1 steps before its use
              fused: the weights stay in registers, the I numbers of a step are loaded ahead of its transform
     states   stored as they come; nothing waits for them
+    outputs  of a read-out: 64 steps' states go to an array of that length, and are multiplied there: _readout.py
 
 Cost of a step: the additions of one transform and one or two FMAs a state; the row of the drive in and the row of
 states out are all that leaves the chip. Its latency, the exchanges in hadamard() first of all, bounds the whole: the
 time does not depend on the number of rows until they fill the machine.
 
-Read on: _hadamard_scan_backward.py, _drive.py, _hadamard_scan_steps.py (blocks that don't fit a program).
+Read on: _recurrence.py, _readout.py, _drive.py, _hadamard_scan_backward.py, _hadamard_scan_steps.py (blocks that don't
+fit a program).
 """
 
 from __future__ import annotations
@@ -23,58 +25,66 @@ from torch import Tensor
 
 from . import _blocks as blocks
 from . import _hadamard_scan_steps as by_steps
-from ._blocks import hadamard, scaled_plus
-from ._drive import (
-    CHECKPOINT_EVERY,
-    Drive,
-    Piece,
-    by_time,
-    constants,
-    drive_at,
-    held_weights,
-    plan,
-    prepare,
-    row_and_step,
-)
+from ._drive import CHECKPOINT_EVERY, Drive, Piece, by_time, constants, plan, prepare
 from ._hadamard_scan_backward import hadamard_scan_backward
+from ._readout import ReadOut, read_out, tile
+from ._recurrence import Recurrence, clear, onward, recurrence, row_at, run_steps, sequence, steps_within
 
 __all__ = ["hadamard_scan", "hadamard_scan_backward", "hadamard_step"]
 
 
 @triton.jit
-def _scan(drive, weight, sign, bias, h0, states, last, checkpoints, steps, kept, drive_row, drive_step, states_row,
-          states_step, batch, D, hi, lo, EXACT: tl.constexpr, KIND: tl.constexpr, INPUTS: tl.constexpr,
-          REVERSE: tl.constexpr, COLUMNS: tl.constexpr, LOG_BLOCK: tl.constexpr, DIGITS: tl.constexpr,
-          EVERY: tl.constexpr, STAGES: tl.constexpr):  # fmt: skip
-    """``steps`` steps from ``h0`` to ``last``, of which the ends of the first ``kept`` intervals are checkpoints."""
+def _scan(drive, weight, sign, bias, act_bias, h0, lengths, states, hidden, readout, readout_bias, y, last,
+          checkpoints, total, first, steps, y_part, batch, D, outputs, hi, lo, EXACT: tl.constexpr,
+          KIND: tl.constexpr, INPUTS: tl.constexpr, ACTIVATION: tl.constexpr, REVERSE: tl.constexpr,
+          BY_TIME: tl.constexpr, OUTPUTS: tl.constexpr, CHUNK: tl.constexpr, COLUMNS: tl.constexpr,
+          LOG_BLOCK: tl.constexpr, DIGITS: tl.constexpr, EVERY: tl.constexpr, STAGES: tl.constexpr):  # fmt: skip
+    """``steps`` steps of ``total``, from ``first`` on, from ``h0`` to ``last``.
+
+    With ``readout`` and no ``hidden`` only the last state is read out.
+    """
     parts = D // COLUMNS
     b = (tl.program_id(0) // parts).to(tl.int64)
-    columns = (tl.program_id(0) % parts) * COLUMNS + tl.arange(0, COLUMNS)
-    s = tl.load(sign + columns).to(tl.float32)  # (COLUMNS,)
-    s_hi = s * hi
-    s_lo = s * lo
-    held = held_weights(weight, columns, KIND, INPUTS)
-    if bias is not None:
-        shift = tl.load(bias + columns).to(tl.float32)  # (COLUMNS,)
+    part = tl.program_id(0) % parts
+    columns = part * COLUMNS + tl.arange(0, COLUMNS)
+    n, inside = steps_within(lengths, b, total, first, steps)
     if h0 is not None:
         h = tl.load(h0 + b * D + columns)  # (COLUMNS,) of (B, D)
     else:
         h = tl.zeros([COLUMNS], tl.float32)
-    drive += b * drive_row
-    for i in tl.range(steps, num_stages=STAGES):
-        t = steps - 1 - i if REVERSE else i
-        z = drive_at(t, drive, weight, held, drive_step, columns, D, KIND, INPUTS, COLUMNS)
-        if bias is not None:
-            z += shift
-        h = scaled_plus(hadamard(h, COLUMNS, LOG_BLOCK, DIGITS), s_hi, s_lo, z, EXACT)
-        if states is not None:
-            row = states + b * states_row + tl.cast(t, tl.int64) * states_step
-            tl.store(row + columns, h.to(states.dtype.element_ty))  # (COLUMNS,) of (T, B, D)
-        if checkpoints is not None:
-            interval = i // EVERY
-            if i % EVERY == EVERY - 1 and interval < kept:
-                tl.store(checkpoints + (interval * batch + b) * D + columns, h)  # (COLUMNS,) of (C, B, D)
+    z = row_at(drive, b, 0, n, BY_TIME)
+    z_step = onward(drive.step, BY_TIME)
+    kept_at = None if checkpoints is None else checkpoints + b * D
+    interval = tl.cast(batch, tl.int64) * D  # of (C, B, D)
+    own_y = tl.cast(part, tl.int64) * y_part
+    if hidden is None:
+        out = None if states.data is None else row_at(states, b, first, n, REVERSE)
+        h = run_steps(h, 0, inside, first, z, z_step, weight, sign, bias, act_bias, out, onward(states.step, REVERSE),
+                      kept_at, interval, n, columns, D, hi, lo, EXACT, KIND, INPUTS, ACTIVATION, COLUMNS, LOG_BLOCK,
+                      DIGITS, EVERY, STAGES)  # fmt: skip
+    else:
+        slots = hidden + b * EVERY * D
+        for begin in tl.range(0, inside, EVERY, num_stages=1):
+            end = tl.minimum(begin + EVERY, inside)
+            h = run_steps(h, begin, end, first, z, z_step, weight, sign, bias, act_bias,
+                          slots - tl.cast(begin, tl.int64) * D, D, kept_at, interval, n, columns, D, hi, lo, EXACT,
+                          KIND, INPUTS, ACTIVATION, COLUMNS, LOG_BLOCK, DIGITS, EVERY, STAGES)  # fmt: skip
+            tl.debug_barrier()
+            to = row_at(y, b, first + begin, n, REVERSE) + own_y
+            read_out(slots + part * COLUMNS, end - begin, readout, readout_bias, to, onward(y.step, REVERSE), part, D,
+                     outputs, COLUMNS, OUTPUTS, CHUNK)  # fmt: skip
+            tl.debug_barrier()
     tl.store(last + b * D + columns, h)  # (COLUMNS,) of (B, D)
+    if lengths is not None:
+        if states.data is not None:
+            clear(states, b, columns, first + inside, first + steps, D)
+        if hidden is not None:
+            clear(y, b, own_y + tl.arange(0, OUTPUTS), first + inside, first + steps, own_y + outputs)
+    if readout is not None and hidden is None:
+        tl.debug_barrier()
+        to = y.data + b * y.row + own_y
+        read_out(last + b * D + part * COLUMNS, 1, readout, readout_bias, to, 0, part, D, outputs, COLUMNS, OUTPUTS,
+                 CHUNK)  # fmt: skip
 
 
 def hadamard_scan(
@@ -83,7 +93,12 @@ def hadamard_scan(
     sign: Tensor,
     bias: Tensor | None,
     h0: Tensor | None,
+    lengths: Tensor | None,
+    readout: Tensor | None,
+    readout_bias: Tensor | None,
+    act_bias: Tensor | None,
     block_size: int,
+    activation: int,
     last_only: bool,
     reverse: bool,
     batch_first: bool,
@@ -93,48 +108,65 @@ def hadamard_scan(
     blocks.require_floats("drive" if weight is None else "weight", io)
     blocks.require_block(block_size)
     steps, rows = (drive.shape[1], drive.shape[0]) if batch_first else drive.shape[:2]
-    states = sign.new_empty((0,) if last_only else (*drive.shape[:2], width), dtype=io)
+    r = recurrence(sign, bias, act_bias, lengths, steps, block_size, activation, reverse)
     last = sign.new_empty((rows, width), dtype=torch.float32)
-    checkpoints = last.new_empty(((steps - 1) // CHECKPOINT_EVERY if keep and steps else 0, rows, width))
+    kept = (steps - 1) // CHECKPOINT_EVERY if keep and steps else 0
+    checkpoints = last.new_zeros((kept, rows, width)) if r.lengths is not None else last.new_empty((kept, rows, width))
     if h0 is not None:
         last.copy_(h0)
-    elif steps == 0:
-        last.zero_()
-    source = prepare(drive, weight, batch_first, plan(width, block_size).columns)
-    sign, bias = sign.contiguous(), bias if bias is None else bias.contiguous()
-    run = by_steps.scan if block_size > by_steps.ABOVE else _launch
-    for piece in source.pieces(reverse, chunked=False):
+    shape = plan(width, block_size)
+    run, parts = (by_steps.scan, 1) if block_size > by_steps.ABOVE else (_launch, width // shape.columns)
+    columns = width if readout is None else readout.shape[0]
+    size = (*drive.shape[:2], columns) if not last_only else (0,) if readout is None else (rows, columns)
+    output = sign.new_empty(size, dtype=io)
+    states = None if last_only or readout is not None else by_time(output, batch_first)
+    y = None
+    if readout is not None:
+        to = output[None] if last_only else by_time(output, batch_first)
+        y = ReadOut.into(to, readout, readout_bias, parts, last_only)
+    source = prepare(drive, weight, r.lengths, reverse, batch_first, shape)
+    for piece in source.pieces(chunked=False):
         start = last if h0 is not None or piece.first else None
-        out = None if last_only else by_time(states, batch_first)[piece.times]
-        kept = checkpoints[piece.first // CHECKPOINT_EVERY :]
-        run(piece, source, sign, bias, start, out, last, kept if len(kept) else None, block_size, reverse)
-    return states, last, checkpoints
+        run(piece, source, r, start, states, y, last, checkpoints if kept else None)
+    if y is not None:
+        y.add_parts()
+    return output, last, checkpoints
 
 
 def hadamard_step(
-    drive: Tensor, weight: Tensor | None, sign: Tensor, bias: Tensor | None, h: Tensor, block_size: int
+    drive: Tensor,
+    weight: Tensor | None,
+    sign: Tensor,
+    bias: Tensor | None,
+    h: Tensor,
+    act_bias: Tensor | None,
+    block_size: int,
+    activation: int,
 ) -> Tensor:
-    return hadamard_scan(drive[None], weight, sign, bias, h, block_size, True, False, False, False)[1]
+    options = (block_size, activation, True, False, False, False)
+    return hadamard_scan(drive[None], weight, sign, bias, h, None, None, None, act_bias, *options)[1]
 
 
 def _launch(
     piece: Piece,
     source: Drive,
-    sign: Tensor,
-    bias: Tensor | None,
+    r: Recurrence,
     h0: Tensor | None,
     states: Tensor | None,
+    y: ReadOut | None,
     last: Tensor,
     checkpoints: Tensor | None,
-    block_size: int,
-    reverse: bool,
 ) -> None:
-    (rows, width), shape = last.shape, plan(last.shape[1], block_size)
-    hi, lo = blocks.split_scale(None, block_size)
+    (rows, width), shape = last.shape, plan(last.shape[1], r.block_size)
+    hi, lo = blocks.split_scale(None, r.block_size)
+    hidden, weight, bias, outputs = (None,) * 4 if y is None else (y.hidden(last), y.weight, y.bias, y.outputs)
     blocks.launch(
         _scan, rows * (width // shape.columns),
-        piece.drive, source.weight, sign, bias, h0, states, last, checkpoints,
-        piece.steps, 0 if checkpoints is None else len(checkpoints), *row_and_step(piece.drive), *row_and_step(states),
-        rows, width, hi, lo,
-        EXACT=lo == 0.0, **constants(piece, source, shape, block_size, reverse),
+        sequence(piece.drive), source.weight, r.sign, r.bias, r.act_bias, h0, r.lengths, sequence(states),
+        hidden, weight, bias, sequence(None if outputs is None else outputs[0]), last, checkpoints,
+        r.steps, piece.first, piece.steps, 0 if outputs is None else outputs.stride(0), rows, width,
+        0 if outputs is None else outputs.shape[3], hi, lo,
+        EXACT=lo == 0.0, **tile(weight, shape, 32),
+        **constants(piece, source, shape, r.block_size, r.activation, r.reverse),
+        **({} if hidden is None else blocks.all_registers(shape.warps)),
     )  # fmt: skip

@@ -32,6 +32,7 @@ LISTED = "90"
 """The chip whose code is read, and which compiles the cases of ON_ONE_CHIP too."""
 
 ROWS, STEPS = 2, 130
+ALL_REGISTERS = _blocks.all_registers
 
 
 class Chip:
@@ -56,8 +57,17 @@ def transform(block: int, dtype: torch.dtype, vectors: bool = False) -> None:
     hadamard_transform.hadamard_transform_(x, block, None, diagonal, diagonal)
 
 
-def scan(block: int, dtype: torch.dtype, kind: str = "given", inputs: int = 0, blocks: int = 1, back: str = "") -> None:
-    """back: "" forward, "read" or "rebuilt": backward with states of either sort."""
+def scan(
+    block: int,
+    dtype: torch.dtype,
+    kind: str = "given",
+    inputs: int = 0,
+    blocks: int = 1,
+    back: str = "",
+    outputs: int = 0,
+    activation: int = 0,
+) -> None:
+    """back: "" forward, "read" or "rebuilt": backward with states of either sort; outputs: of a read-out."""
     width = blocks * block
     drive, weight = torch.zeros(STEPS, ROWS, width, dtype=dtype), None
     if kind == "fused":
@@ -65,14 +75,17 @@ def scan(block: int, dtype: torch.dtype, kind: str = "given", inputs: int = 0, b
     elif kind == "tokens":
         drive, weight = torch.zeros(STEPS, ROWS, dtype=torch.int64), torch.zeros(50, width, dtype=dtype)
     sign, last = torch.ones(width), torch.zeros(ROWS, width)
+    read, shift = (torch.zeros(outputs, width), torch.zeros(outputs)) if outputs else (None, None)
+    options = (block, activation, False, False, False)
     if not back:
-        hadamard_scan.hadamard_scan(drive, weight, sign, None, None, block, False, False, False, False)
+        hadamard_scan.hadamard_scan(drive, weight, sign, None, None, None, read, shift, None, *options, False)
         return
     states = torch.zeros(STEPS, ROWS, width)
+    grad = torch.zeros(STEPS, ROWS, outputs or width, dtype=dtype)
     kept = torch.zeros((STEPS - 1) // 64, ROWS, width)
     hadamard_scan.hadamard_scan_backward(
-        states.to(dtype), last, drive, weight, sign, sign, states if back == "read" else None, last, kept, block,
-        False, False, True, True, True,
+        grad, last, drive, weight, sign, sign, None, None, read, None, states if back == "read" else None, last, kept,
+        *options, True, True, True,
     )  # fmt: skip
 
 
@@ -103,6 +116,15 @@ ON_EVERY_CHIP: list[Case] = [
     ("backward 2048 fused 16 rebuilt bf16", 2048, scan, (2048, HALF, "fused", 16, 1, "rebuilt")),
     *((f"product {kind} fp32", 0, product, (kind, FULL)) for kind in ("forward", "basis", "drive")),
     ("product forward bf16", 0, product, ("forward", HALF)),
+    ("read-out of 9, 128 tokens bf16", 128, scan, (128, HALF, "tokens", 0, 1, "", 9)),
+    ("read-out of 32, 4096 fp32", 4096, scan, (4096, FULL, "given", 0, 1, "", 32)),
+    ("read-out of 32, 2048 fused 16 bf16", 2048, scan, (2048, HALF, "fused", 16, 1, "", 32)),
+    ("back from a read-out of 9, 128 tokens bf16", 128, scan, (128, HALF, "tokens", 0, 1, "rebuilt", 9)),
+    ("back from a read-out of 32, 4096 fp32", 4096, scan, (4096, FULL, "given", 0, 1, "rebuilt", 32)),
+    ("back from a read-out of 32, 2048 fused 8 bf16", 2048, scan, (2048, HALF, "fused", 8, 1, "rebuilt", 32)),
+    ("relu 1024 bf16", 1024, scan, (1024, HALF, "given", 0, 1, "", 0, 1)),
+    ("back from relu 1024 bf16", 1024, scan, (1024, HALF, "given", 0, 1, "rebuilt", 0, 1)),
+    ("back from relu 2048 fused 8 bf16", 2048, scan, (2048, HALF, "fused", 8, 1, "rebuilt", 0, 1)),
 ]
 ON_ONE_CHIP: list[Case] = [
     *((f"transform {n} bf16", n, transform, (n, HALF)) for n in (1, 8, 256, 512, 1024, 8192, 16384, 32768)),
@@ -175,11 +197,12 @@ def count(code: Code) -> dict[str, int]:
 
 
 def read_hip(compiled: Any) -> dict[str, Any]:
+    """Scalar registers that spill go to lanes of vector registers, and to the private segment where those end."""
     text = compiled.asm["amdgcn"]
     field = {name: int(value) for name, value in re.findall(r"\.(\w+):\s+(\d+)", text)}
     return {
         "registers": field["vgpr_count"],
-        "local": field["private_segment_fixed_size"] + field["vgpr_spill_count"] + field["sgpr_spill_count"],
+        "local": field["private_segment_fixed_size"] + field["vgpr_spill_count"],
     }
 
 
@@ -198,6 +221,7 @@ def compile_case(chip: str, case: Case) -> list[dict[str, Any]]:
         records.append(about | found)
 
     _blocks.launch = compile_only
+    _blocks.all_registers = (lambda warps: {}) if chip.startswith("gfx") else ALL_REGISTERS
     _blocks.chip = lambda device: (132, SHARED_BYTES[chip])
     _blocks.precision = lambda: "ieee" if chip.startswith("gfx") else "tf32x3"
     call(*arguments)

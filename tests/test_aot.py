@@ -128,6 +128,14 @@ def test_scan_keeps_its_state_on_chip(records: list[Record]) -> None:
             assert loop["LDG"] + loop["LDGSTS"] == row + token, record
 
 
+def test_read_out_stores_no_step(records: list[Record]) -> None:
+    """In the code of 64 steps a thread stores 4 states for its products, and 8 outputs; an activation adds nothing."""
+    for record in starting(records, "read-out of 9"):
+        assert record["loop"]["STG"] == 4 * 4 + 8 * 2, record
+    relu, plain = (starting(records, f"{name} 1024 bf16")[0] for name in ("relu", "scan"))
+    assert relu["loop"]["exchange"] == plain["loop"]["exchange"] and relu["loop"]["STG"] == plain["loop"]["STG"]
+
+
 def test_scan_prefetches_the_next_drive(records: list[Record]) -> None:
     """Copies to shared memory that later steps wait for; the numbers of a fused drive leave before the transform."""
     for record in starting(records, "scan", "backward"):
@@ -139,7 +147,10 @@ def test_scan_prefetches_the_next_drive(records: list[Record]) -> None:
 
 
 def test_steps_stay_short(records: list[Record]) -> None:
-    """Instructions and barriers of a step on sm_90, where its latency is the time of the scan."""
+    """Instructions and barriers of a step on sm_90, where its latency is the time of the scan.
+
+    Of a read-out, and of what goes back through one or through an activation: the code of 64 steps, loops in it.
+    """
     most = {
         "scan 128 bf16": (110, 3),
         "scan 256 bf16": (155, 3),
@@ -148,6 +159,10 @@ def test_steps_stay_short(records: list[Record]) -> None:
         "scan 512 fused 10 bf16": (230, 6),
         "backward 256 rebuilt bf16": (400, 6),
         "backward 1024 rebuilt bf16": (470, 12),
+        "relu 1024 bf16": (205, 6),
+        "read-out of 9, 128 tokens bf16": (700, 26),
+        "back from a read-out of 9, 128 tokens bf16": (1400, 32),
+        "back from relu 1024 bf16": (860, 27),
     }
     steps = starting(records, *most)
     found = {r["label"]: (r["loop"]["instructions"], r["loop"]["barriers"]) for r in steps}

@@ -13,16 +13,19 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import memory
 from sylvester import ops  # noqa: F401  (registers the operators)
 from sylvester.benchmarks import checks
 from sylvester.ops._spec import OPERATORS, Case, Make, Operator, RawCall
+from sylvester.ops.hadamard_scan._registration import Scan
 
 triton = pytest.importorskip("triton", reason="triton is not installed")
 if not triton.knobs.runtime.interpret:
     reason = "a GPU is present, so Triton compiles; TRITON_INTERPRET=1 pytest tests/test_triton.py runs these"
     pytest.skip(reason, allow_module_level=True)
+
 
 from sylvester.kernels import _drive, _interpreter, hadamard_scan  # noqa: E402
 
@@ -96,25 +99,34 @@ def test_same_as_float64(operator: Operator, case: Case, dtype: torch.dtype) -> 
             assert (got.dtype, got.stride()) == (meta.dtype, meta.stride()), call.name
 
 
-def scan(kind: str, steps: int, rows: int, width: int, block: int, inputs: int = 3, **flags: bool) -> tuple[Any, ...]:
-    """Arguments of the raw scan."""
+def scan(kind: str, steps: int, rows: int, width: int, block: int, inputs: int = 3, **options: int) -> Scan:
+    """Arguments of the raw scan. options: the flags, lengths, outputs of a read-out, the activation."""
     m = Make.seeded(3, torch.float32)
     drive, weight = m.normal(steps, rows, width), None
     if kind == "fused":
         drive, weight = m.normal(steps, rows, inputs), m.normal(width, inputs)
     elif kind == "tokens":
         drive, weight = m.integers(inputs, steps, rows), m.normal(inputs, width)
-    options = (flags.get(name, False) for name in ("last_only", "reverse", "batch_first"))
-    return (drive, weight, m.signs(width), m.normal(width), m.normal(rows, width), block, *options, True)
+    vectors = (m.signs(width), m.normal(width), m.normal(rows, width))
+    lengths = m.integers(steps + 1, rows) if options.get("lengths") else None
+    outputs, activation = options.get("outputs", 0), options.get("activation", 0)
+    read = (m.normal(outputs, width) / width**0.5, m.normal(outputs)) if outputs else (None, None)
+    act_bias = m.normal(width) / 4 if activation == 2 else None
+    flags = (bool(options.get(name)) for name in ("last_only", "reverse", "batch_first"))
+    return Scan(drive, weight, *vectors, lengths, *read, act_bias, block, activation, *flags, True)
 
 
-def check_scan(*arguments: Any) -> None:
+def backward_of(a: Scan) -> tuple[Any, ...]:
+    """Arguments of the raw backward with states to rebuild, from the CPU."""
+    output, last, checkpoints = torch.ops.sylvester.hadamard_scan(*a)
+    options = (a.block_size, a.activation, a.last_only, a.reverse, a.batch_first, True, True, True)
+    return (output, last, *a[:7], a.act_bias, None, last, checkpoints, *options)
+
+
+def check_scan(a: Scan) -> None:
     """Forward and backward with rebuilt states."""
-    operator, (*tensors, block, _, reverse, batch_first, _) = OPERATORS["hadamard_scan"], arguments
-    forward = RawCall("hadamard_scan", arguments)
-    states, last, checkpoints = forward.overload(*arguments)
-    backward = (states, last, *tensors[:4], None, last, checkpoints, block, reverse, batch_first, True, True, True)
-    for call in (forward, RawCall("hadamard_scan_backward", backward)):
+    operator = OPERATORS["hadamard_scan"]
+    for call in (RawCall("hadamard_scan", tuple(a)), RawCall("hadamard_scan_backward", backward_of(a))):
         for i, (got, want) in enumerate(zip(launch(operator, call), wanted(call), strict=True)):
             assert_close(got, want, 2e-5, f"{call.name}, result {i}")
 
@@ -124,44 +136,80 @@ def check_scan(*arguments: Any) -> None:
 def test_chunks_of_steps(kind: str, inputs: int, reverse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where an array (steps, B, D) has to exist it is made for whole checkpoint intervals at a time."""
     monkeypatch.setattr(_drive, "CHUNK_BYTES", 0)
-    check_scan(*scan(kind, 130, 2, 8, 4, inputs, reverse=reverse))
+    check_scan(scan(kind, 130, 2, 8, 4, inputs, reverse=reverse))
+    check_scan(scan(kind, 130, 3, 8, 4, inputs, reverse=reverse, lengths=True, outputs=5, activation=1))
+
+
+@pytest.mark.parametrize("options", [{}, {"outputs": 3}, {"activation": 2, "outputs": 3}], ids=str)
+def test_lengths_from_no_step_to_all(options: dict[str, int]) -> None:
+    """Also beyond: the values of lengths are on the device, so what cannot be is cut off."""
+    a = scan("fused", 130, 6, 16, 16, reverse=True, lengths=True, **options)
+    check_scan(a._replace(lengths=torch.tensor([0, 1, 64, 65, 129, 130])))
+    wrong = a._replace(lengths=torch.tensor([-5, 1, 64, 65, 129, 1 << 40]))
+    right = a._replace(lengths=torch.tensor([0, 1, 64, 65, 129, 130]))
+    for got, want in zip(hadamard_scan.hadamard_scan(*wrong), hadamard_scan.hadamard_scan(*right), strict=True):
+        assert torch.equal(got, want)
 
 
 def test_blocks_that_do_not_fit_a_program() -> None:
-    check_scan(*scan("given", 66, 1, 8192, 8192))
-    check_scan(*scan("tokens", 3, 2, 8192, 8192, reverse=True))
+    check_scan(scan("given", 66, 1, 8192, 8192))
+    check_scan(scan("tokens", 3, 2, 8192, 8192, reverse=True))
+    check_scan(scan("given", 66, 2, 8192, 8192, activation=2, lengths=True, reverse=True))
+    check_scan(scan("tokens", 4, 3, 8192, 8192, outputs=2, lengths=True, reverse=True))
+    check_scan(scan("fused", 3, 2, 8192, 8192, outputs=2, last_only=True, activation=1))
+
+
+class Largest(TorchDispatchMode):
+    """Bytes of the largest tensor that torch makes."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.bytes = max(self.bytes, result.nbytes if isinstance(result, torch.Tensor) else 0)
+        return result
+
+
+def test_read_out_keeps_no_states() -> None:
+    """Nothing of size (T, B, D), forward or backward, but what a read-out of 64 steps needs."""
+    a = scan("tokens", 400, 1, 64, 64, outputs=2)
+    arguments = list(backward_of(a))
+    arguments[-2] = False  # the gradient of the table is a product with all λ, which are made in chunks
+    for run, given in ((hadamard_scan.hadamard_scan, a), (hadamard_scan.hadamard_scan_backward, arguments)):
+        with Largest() as largest:
+            run(*given)
+        assert largest.bytes <= 64 * 64 * 4
 
 
 def test_token_out_of_range_gives_nan_rows() -> None:
     """And nothing is read or written out of bounds; the other rows are right."""
-    drive, weight, *rest = scan("tokens", 4, 3, 16, 16, 5)
+    a = scan("tokens", 4, 3, 16, 16, 5)
     for wrong in (-1, 5, 1 << 32):
-        drive[1, 1] = wrong
-        states, last, kept = hadamard_scan.hadamard_scan(drive, weight, *rest)
+        a.drive[1, 1] = wrong
+        states, last, kept = hadamard_scan.hadamard_scan(*a)
         assert states[1:, 1].isnan().all() and last[1].isnan().all()
         assert states[:, ::2].isfinite().all() and states[0].isfinite().all()
-        sign, bias, _, block = rest[:4]
-        needs = (False, False, True, True, True)
         gradients = hadamard_scan.hadamard_scan_backward(
-            torch.ones_like(states), None, drive, weight, sign, bias, None, last, kept, block, *needs
+            torch.ones_like(states), None, *a[:7], None, None, last, kept, *a[9:14], True, True, True
         )
         assert gradients[1].isfinite().all() and gradients[2].isnan().any()
 
 
 def test_step_has_the_bits_of_the_scan() -> None:
-    for kind in ("given", "fused", "tokens"):
-        drive, weight, sign, bias, h, block, *_ = arguments = scan(kind, 3, 2, 48, 16)
-        states, _, _ = hadamard_scan.hadamard_scan(*arguments)
+    for activation, kind in enumerate(("given", "fused", "tokens")):
+        a = scan(kind, 3, 2, 48, 16, activation=activation)
+        states, _, _ = hadamard_scan.hadamard_scan(*a)
+        h = a.h0
         for t in range(3):
-            h = hadamard_scan.hadamard_step(drive[t], weight, sign, bias, h, block)
+            h = hadamard_scan.hadamard_step(a.drive[t], *a[1:4], h, a.act_bias, a.block_size, a.activation)
             assert torch.equal(h, states[t])
 
 
 def test_row_has_its_bits_in_any_batch() -> None:
-    for kind in ("given", "fused", "tokens"):
-        drive, weight, sign, bias, h0, *rest = arguments = scan(kind, 5, 4, 48, 16)
-        states, _, _ = hadamard_scan.hadamard_scan(*arguments)
-        alone, _, _ = hadamard_scan.hadamard_scan(drive[:, 2:3], weight, sign, bias, h0[2:3], *rest)
+    for outputs, kind in ((0, "given"), (0, "fused"), (0, "tokens"), (9, "tokens")):
+        a = scan(kind, 5, 4, 48, 16, outputs=outputs)
+        states, _, _ = hadamard_scan.hadamard_scan(*a)
+        alone, _, _ = hadamard_scan.hadamard_scan(*a._replace(drive=a.drive[:, 2:3], h0=a.h0[2:3]))
         assert torch.equal(alone, states[:, 2:3])
 
 
