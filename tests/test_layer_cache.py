@@ -9,7 +9,7 @@ import pickle
 import pytest
 import torch
 
-from sylvester.layers import HadamRNN, hadam_rnn
+from sylvester.layers import HadamRNN, _parameters
 
 
 @pytest.fixture(autouse=True)
@@ -93,8 +93,8 @@ def test_derived_tensors_never_outlive_their_parameter(change: object, mode: obj
 def test_derived_tensors_are_remembered_without_gradients_only(monkeypatch: pytest.MonkeyPatch) -> None:
     derived = []
     for name in ("sign_ste", "fake_quantize"):
-        original = getattr(hadam_rnn, name)
-        monkeypatch.setattr(hadam_rnn, name, lambda *a, f=original: derived.append(f) or f(*a))
+        original = getattr(_parameters, name)
+        monkeypatch.setattr(_parameters, name, lambda *a, f=original: derived.append(f) or f(*a))
     layer, x = HadamRNN(4, 16), torch.randn(3, 2, 4)
     for mode in (torch.inference_mode, torch.no_grad):  # what inference mode remembered serves under no_grad too
         for _ in range(2):
