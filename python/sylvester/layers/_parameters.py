@@ -103,7 +103,7 @@ class HadamParameters(CachingModule):
 
     def _check_options(self, unknown: dict[str, Any]) -> None:
         for name in unknown:
-            options = ", ".join(list(signature(HadamParameters).parameters)[3:-1])
+            options = ", ".join(list(signature(HadamParameters).parameters)[2:-1])
             instead = f"use {INSTEAD[name]}" if name in INSTEAD else f"its options are {options}"
             raise TypeError(f"{type(self).__name__} takes no {name}; {instead}")
         if self.input_size < 1 or self.hidden_size < 1:
