@@ -14,8 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from sylvester.layers.hadam_rnn import HadamRNN
+from sylvester.layers.quant_linear import QuantLinear
 from sylvester.ops._spec import OPERATORS, Arguments, Make
 from sylvester.ops.hadamard_scan import hadamard_scan, hadamard_step
+from sylvester.timing import measure
 
 from . import training_step
 from .checks import cotangents, gradients, tensors_of
@@ -55,20 +57,35 @@ def _layer_over_loop() -> float:
         return ratio(loop, lambda: layer(x), samples=9)
 
 
-def _training_over_loop() -> float:
+def _training_over_loop(label: str, plan: str) -> float:
     torch.set_num_threads(2)
-    a = training_step.arguments()
-    return ratio(training_step.eager(a), training_step.ours(a), samples=3)
+    a = training_step.arguments(label)
+    return ratio(training_step.eager(a), training_step.ours(a, plan), samples=3)
 
 
-def _memory_of_loop() -> float:
+def _digits_update() -> float:
+    """Milliseconds of one update of the permuted-digits model: 784 pixels, B = 100, d = 512, ten classes."""
+    torch.set_num_threads(2)
+    recurrence, readout = HadamRNN(1, 512, last_only=True), QuantLinear(512, 10)
+    optimizer = torch.optim.Adam([*recurrence.parameters(), *readout.parameters()], fused=True)
+    pixels, labels = torch.rand(784, 100, 1), torch.randint(10, (100,))
+
+    def update() -> None:
+        optimizer.zero_grad()
+        functional.cross_entropy(readout(recurrence(pixels)[0].relu()), labels).backward()
+        optimizer.step()
+
+    return measure({"update": update}, samples=9, min_sample=0.02)["update"].median * 1e3
+
+
+def _memory_of_loop(contender: str) -> float:
     """Peak memory that a training step adds, as a share of what the eager loop's adds; each in a process of its own."""
 
     def growth(contender: str) -> int:
         command = [sys.executable, "-m", "sylvester.benchmarks.training_step", contender]
         return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
-    return growth("ours") / growth("eager")
+    return growth(contender) / growth("eager")
 
 
 def _step_call() -> float:
@@ -114,8 +131,17 @@ def _marks() -> Iterator[Mark]:
     yield at_least(f"eager loop over ours, {fused}", 80, partial(_over_loop, fused), quick=True)
     yield at_least("eager loop over HadamRNN, B=1 D=128 T=1000", 100, _layer_over_loop, quick=True)
     yield mark(f"ours over a copy of the drive, {wide}", 1.25, partial(_of_copy, wide), quick=True)
-    yield at_least(f"eager training over ours, two threads, {training_step.LABEL}", 60, _training_over_loop)
-    yield mark("peak memory of training over the eager loop's", 1 / 50, _memory_of_loop)
+    for plan in ("scan", "basis"):
+        trained = partial(_training_over_loop, training_step.LABEL, plan)
+        yield at_least(f"eager training over ours, plan {plan}, two threads, {training_step.LABEL}", 60, trained)
+        memory = partial(_memory_of_loop, "ours" if plan == "scan" else plan)
+        yield mark(f"peak memory of training, plan {plan}, over the eager loop's", 1 / 50, memory)
+    narrow, long = (f"basis fused {sizes} D=512 I=1 last_only bias" for sizes in ("T=200 B=128", "T=784 B=100"))
+    yield at_least(f"eager loop over ours, {narrow}", 400, partial(_over_loop, narrow), quick=True)
+    yield at_least(f"eager loop over ours, basis {fused}", 80, partial(_over_loop, f"basis {fused}"), quick=True)
+    trained = partial(_training_over_loop, long, "basis")
+    yield at_least(f"eager training over ours, two threads, {long}", 300, trained)
+    yield mark("update of the permuted-digits model, two threads", 4.0, _digits_update, "ms", quick=True)
     for dtype in (torch.float32, torch.bfloat16):
         short = str(dtype).removeprefix("torch.")
         for steps, limit in ((1000, 5e-6), (100_000, 5e-5)):

@@ -1,12 +1,13 @@
 """One training step of the scan and of the eager loop; run as a module it prints how much memory a step adds.
 
-python -m sylvester.benchmarks.training_step ours|eager      peak resident bytes beyond the inputs
+python -m sylvester.benchmarks.training_step ours|basis|eager      peak resident bytes beyond the inputs
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,17 +21,19 @@ from sylvester.ops.hadamard_transform import reference as transform
 LABEL = "fused T=784 B=100 D=512 I=10 last_only bias"
 LEARNED = ("sign", "bias", "weight")
 
+Contender = Callable[[Arguments], Callable[[], tuple[Tensor, ...]]]
 
-def arguments() -> Arguments:
-    """Inputs of the benchmark case, its parameters ready to be learned."""
-    (case,) = (case for case in OPERATORS["hadamard_scan"].cases if case.label == LABEL)
+
+def arguments(label: str = LABEL) -> Arguments:
+    """Inputs of a benchmark case, its parameters ready to be learned."""
+    (case,) = (case for case in OPERATORS["hadamard_scan"].cases if case.label == label)
     built = case.build(torch.float32)
     return built | {name: built[name].requires_grad_() for name in LEARNED}
 
 
-def ours(a: Arguments) -> Callable[[], tuple[Tensor, ...]]:
+def ours(a: Arguments, plan: str = "scan") -> Callable[[], tuple[Tensor, ...]]:
     def step() -> tuple[Tensor, ...]:
-        output, _ = hadamard_scan(**a)
+        output, _ = hadamard_scan(**a | {"plan": plan})
         return torch.autograd.grad(output.sum(), [a[name] for name in LEARNED])
 
     return step
@@ -59,7 +62,8 @@ def resident(field: str) -> int:
 
 def main(contender: str) -> None:
     torch.set_num_threads(2)
-    step = {"ours": ours, "eager": eager}[contender](arguments())
+    contenders: dict[str, Contender] = {"ours": ours, "basis": partial(ours, plan="basis"), "eager": eager}
+    step = contenders[contender](arguments())
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak of importing
     before = resident("VmRSS")
     step()

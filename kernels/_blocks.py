@@ -106,6 +106,11 @@ def chip(device: torch.device) -> tuple[int, int]:
     return properties.multi_processor_count, shared
 
 
+def precision() -> str:
+    """How products of float32 matrices are made: AMD's compiler has no split in three, its chips have float32 units."""
+    return "ieee" if torch.version.hip else "tf32x3"
+
+
 def launch(kernel: Any, programs: int, *arguments: Any, warps: int, **constants: Any) -> None:
     """Every launch goes through here.
 

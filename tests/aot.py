@@ -22,7 +22,7 @@ import torch
 import triton
 from triton.backends.compiler import GPUTarget
 
-from sylvester.kernels import _blocks, hadamard_scan, hadamard_transform
+from sylvester.kernels import _blocks, _products, hadamard_scan, hadamard_transform
 
 EXCHANGES = ("SHFL", "STS", "LDS", "STSM", "LDSM")
 WIDTHS = {"U8": 1, "S8": 1, "U16": 2, "S16": 2, "64": 8, "128": 16}
@@ -76,6 +76,20 @@ def scan(block: int, dtype: torch.dtype, kind: str = "given", inputs: int = 0, b
     )  # fmt: skip
 
 
+def product(kind: str, dtype: torch.dtype) -> None:
+    """One of the three products of a basis of 10 inputs; dtype: of the drive."""
+    steps, rows, width = (_products.Axis(count, inner) for count, inner in ((230, 10), (100, 1), (512, 1)))
+    drive = _products.Factor(torch.zeros(23, 100, 10, dtype=dtype)[-1:], (10, 0), (-1000, 1))
+    basis = _products.Factor(torch.zeros(23, 11, 512), (5632, 512), (1, 0))
+    sums = _products.matrix(torch.zeros(100, 512))
+    if kind == "forward":
+        _products.multiply(rows, steps, width, drive, basis, sums, True)
+    elif kind == "basis":
+        _products.multiply(steps, rows, width, drive.t(), sums, basis, False)
+    else:
+        _products.multiply(rows, width, steps, sums, basis.t(), drive, False)
+
+
 HALF, FULL = torch.bfloat16, torch.float32
 Case = tuple[str, int, Callable[..., None], tuple[Any, ...]]
 ON_EVERY_CHIP: list[Case] = [
@@ -87,6 +101,8 @@ ON_EVERY_CHIP: list[Case] = [
     ("scan 2048 fused 16 bf16", 2048, scan, (2048, HALF, "fused", 16)),
     ("backward 4096 rebuilt fp32", 4096, scan, (4096, FULL, "given", 0, 1, "rebuilt")),
     ("backward 2048 fused 16 rebuilt bf16", 2048, scan, (2048, HALF, "fused", 16, 1, "rebuilt")),
+    *((f"product {kind} fp32", 0, product, (kind, FULL)) for kind in ("forward", "basis", "drive")),
+    ("product forward bf16", 0, product, ("forward", HALF)),
 ]
 ON_ONE_CHIP: list[Case] = [
     *((f"transform {n} bf16", n, transform, (n, HALF)) for n in (1, 8, 256, 512, 1024, 8192, 16384, 32768)),
@@ -176,12 +192,14 @@ def compile_case(chip: str, case: Case) -> list[dict[str, Any]]:
         compiled = kernel.warmup(*inputs, grid=(programs,), num_warps=warps, enable_fp_fusion=False, **constants)
         found = read_cuda(compiled, chip == LISTED) if "cubin" in compiled.asm else read_hip(compiled)
         size = constants.get("COLUMNS") or constants["SIZE"] * constants["HALVES"]
+        size *= constants.get("ROWS", 1)
         shared = compiled.metadata.shared
         about = {"chip": chip, "label": label, "block": block, "elements": size, "warps": warps, "shared": shared}
         records.append(about | found)
 
     _blocks.launch = compile_only
     _blocks.chip = lambda device: (132, SHARED_BYTES[chip])
+    _blocks.precision = lambda: "ieee" if chip.startswith("gfx") else "tf32x3"
     call(*arguments)
     return records
 

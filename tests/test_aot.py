@@ -69,7 +69,7 @@ def starting(records: list[Record], *labels: str) -> list[Record]:
 
 def test_every_chip_compiles_every_kernel(compiled: dict[str, Any]) -> None:
     assert set(compiled["limits"]) == {"80", "90", "100", "120", "gfx942"}
-    for kind in ("transform", "scan", "backward"):
+    for kind in ("transform", "scan", "backward", "product"):
         assert {r["chip"] for r in compiled["records"] if r["label"].startswith(kind)} == set(compiled["limits"])
 
 
@@ -152,3 +152,9 @@ def test_steps_stay_short(records: list[Record]) -> None:
     steps = starting(records, *most)
     found = {r["label"]: (r["loop"]["instructions"], r["loop"]["barriers"]) for r in steps}
     assert not {label: found[label] for label, limit in most.items() if any(map(int.__gt__, found[label], limit))}
+
+
+def test_products_fetch_ahead(records: list[Record]) -> None:
+    """Tiles are on their way to shared memory while others are multiplied; three programs fit a multiprocessor."""
+    products = starting(records, "product")
+    assert not over(products, lambda r: not r["loop"]["LDGSTS"] or 3 * r["registers"] * threads(r) > REGISTERS)

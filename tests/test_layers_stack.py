@@ -102,6 +102,21 @@ def test_last_only_is_the_last_output(options: dict, batch_first: bool) -> None:
     assert torch.equal(alone, output[2])
 
 
+@pytest.mark.parametrize("options", [{}, {"output_size": 3}, {"bidirectional": True, "output_size": 3}], ids=str)
+@pytest.mark.parametrize("tokens", [False, True])
+def test_a_last_state_of_few_inputs_has_the_same_bits_with_and_without_gradients(options: dict, tokens: bool) -> None:
+    """By the basis, which is remembered without gradients; the scan rounds in another order."""
+    layer = HadamRNN(2, 16, **options, last_only=True)
+    x = torch.randint(0, 2, (50, 3)) if tokens else torch.randn(50, 3, 2)
+    learning = layer(x)
+    scanned = layer(x, torch.zeros(1 + layer.bidirectional, 3, 16))
+    with torch.no_grad():
+        for _ in range(2):
+            for got, expected, other in zip(layer(x), learning, scanned, strict=True):
+                assert torch.equal(got, expected) and not torch.equal(got, other)
+                torch.testing.assert_close(got, other, rtol=1e-4, atol=1e-4)
+
+
 def test_layers_are_layers_one_after_the_other() -> None:
     whole, x = HadamRNN(5, 8, 2, activation="relu", output_size=3), torch.randn(6, 2, 5)
     lower, upper = HadamRNN(5, 8, activation="relu"), HadamRNN(8, 8, activation="relu", output_size=3)

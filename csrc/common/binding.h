@@ -78,8 +78,20 @@ inline void check_block(const char* op, int64_t width, int64_t block, int64_t la
   SYLVESTER_CHECK(width % block == 0, op, ": block_size ", block, " does not divide the width ", width);
 }
 
-// Uninitialised and contiguous; every caller writes all of it. Large ones are put on huge pages before first touch:
-// fresh 4 KiB pages cost more than the kernels that fill them.
+// Uninitialised; every caller writes all of it. Large ones are put on huge pages before first touch: fresh 4 KiB pages
+// cost more than the kernels that fill them. elements: from the first to the last.
+inline Tensor empty_strided(Shape shape, Shape strides, int64_t elements, ScalarType type) {
+  AtenTensorHandle handle;
+  const int32_t code = torch::stable::detail::to<int32_t>(torch::stable::detail::from(type));
+  const int32_t cpu = aoti_torch_device_type_cpu();
+  const int64_t rank = static_cast<int64_t>(shape.size());
+  if (aoti_torch_empty_strided(rank, shape.data(), strides.data(), code, cpu, 0, &handle) != 0) throw std::bad_alloc();
+  Tensor t(handle);
+  if (elements >= kHugePageFloor) advise_huge_pages(t.data_ptr(), static_cast<size_t>(elements) * t.element_size());
+  return t;
+}
+
+// The same, contiguous
 inline Tensor empty(Shape shape, ScalarType type) {
   constexpr size_t kMostDimensions = 64;  // torch's own limit
   int64_t strides[kMostDimensions], count = 1;
@@ -88,15 +100,7 @@ inline Tensor empty(Shape shape, ScalarType type) {
     strides[i] = count;
     count *= shape[i] > 1 ? shape[i] : 1;
   }
-  AtenTensorHandle handle;
-  const int32_t code = torch::stable::detail::to<int32_t>(torch::stable::detail::from(type));
-  const int32_t cpu = aoti_torch_device_type_cpu();
-  if (aoti_torch_empty_strided(static_cast<int64_t>(shape.size()), shape.data(), strides, code, cpu, 0, &handle) != 0) {
-    throw std::bad_alloc();
-  }
-  Tensor t(handle);
-  if (count >= kHugePageFloor) advise_huge_pages(t.data_ptr(), static_cast<size_t>(t.numel()) * t.element_size());
-  return t;
+  return empty_strided(shape, {strides, shape.size()}, count, type);
 }
 inline Tensor empty(std::initializer_list<int64_t> shape, ScalarType type) {
   return empty(Shape{shape.begin(), shape.size()}, type);

@@ -29,11 +29,14 @@ class DerivedTensors:
     def clear(self) -> None:
         self._entries.clear()
 
-    def get(self, name: str, derive: Callable[..., Value], *sources: Tensor) -> Value:
-        """``derive(*sources)``, a tensor or a tuple of them; or what it returned for these very sources."""
+    def get(self, name: str, derive: Callable[..., Value], *sources: Tensor, size: int = 0) -> Value:
+        """``derive(*sources)``, a tensor or a tuple of them; or what it returned for these very sources.
+
+        size: of what is derived, where the sources don't tell it; the last one is remembered.
+        """
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return derive(*sources)
-        key: list[Any] = []
+        key: list[Any] = [size]
         try:
             for source in sources:
                 key += (source.data_ptr(), source._version, source.dtype, source.device)

@@ -24,7 +24,6 @@ INSTEAD = {
 }
 """Options of nn.RNN and nn.LSTM -> what serves here."""
 
-
 USUAL = {
     "num_layers": 1,
     "activation": "identity",
@@ -35,6 +34,9 @@ USUAL = {
     "last_only": False,
 }
 """Options that a layer's text leaves out at these values."""
+
+MOST_BASIS_INPUTS = 4
+"""A sum over the basis costs 2 · I operations a state and step; the scan's transform some 20."""
 
 
 class HadamParameters(CachingModule):
@@ -81,6 +83,7 @@ class HadamParameters(CachingModule):
         # A call of one cell alone costs a tenth less without the loop over layers and directions.
         alone = num_layers == 1 and not bidirectional and output_size is None
         self._only_cell = self._layers[0][0] if alone else None
+        self._few_inputs = num_layers == 1 and activation == "identity" and input_size <= MOST_BASIS_INPUTS
 
         def add(name: str, *shape: int, given: bool = True) -> None:
             values = nn.Parameter(torch.empty(shape, device=device, dtype=dtype)) if given else None
@@ -122,7 +125,7 @@ class HadamParameters(CachingModule):
                 f"output_size must be None or 1 to {MOST_OUTPUTS}, got {self.output_size}; "
                 "for more leave it out and apply QuantLinear to relu of the states"
             )
-        if not 0 <= self.dropout <= 1:
+        if not isinstance(self.dropout, (int, float)) or not 0 <= self.dropout <= 1:
             raise ValueError(f"dropout must be from 0 to 1, got {self.dropout!r}")
         if self.dropout and self.num_layers == 1:
             warnings.warn(f"dropout={self.dropout} acts between layers, and num_layers is 1", stacklevel=3)

@@ -10,16 +10,18 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from ..ops.hadamard_scan import hadamard_scan
+from ..ops.hadamard_scan._basis import apply_basis, make_basis
 from ..ops.hadamard_scan._check import TOKENS
 from ._cells import Cell
 from ._input import check_input, run_packed
 from ._parameters import HadamParameters
 
+MOST_BASIS_ELEMENTS = 1 << 22
+
 
 class HadamRNN(HadamParameters):
     """h_t = σ(W h_{t-1} + U_q x_t + bias),  W = diag(sign(sign_latent)) · block_size^(-1/2) (I ⊗ S).
 
-    Called like nn.RNN.
     T steps, B sequences, I = input_size, D = hidden_size = q · block_size, S the Sylvester matrix of size block_size,
     O = output_size, L = num_layers, twice that when bidirectional, in nn.RNN's order. σ = ``activation``: identity,
     relu, or modrelu, sgn(a) ReLU(|a| + act_bias). A layer above the first is driven by the states of the layer below
@@ -45,6 +47,10 @@ class HadamRNN(HadamParameters):
     These are the names in the first layer's forward direction; others end in _l1, _reverse, _l1_reverse and so on.
     ``block_size=None`` is one block, so hidden_size must be a power of two. Without gradients the signs and quantised
     matrices are remembered between calls. The layer is neutral under autocast: it runs in the dtype of x.
+
+    One layer with last_only, no activation, no h0, no lengths and input_size of at most 4 sums its last state up as
+    W^j [U_q b] x_{T-1-j} (``plan="basis"`` of hadamard_scan), which depends on neither B nor T. Without gradients these
+    T · I · D numbers are remembered too, those of the last T, up to 16 MiB: what is left is one product, same bits.
     """
 
     def forward(
@@ -109,10 +115,24 @@ class HadamRNN(HadamParameters):
         weight, sign = self._derived.get(name, derive, self._source(cell.weight_ih), self._source(cell.sign_latent))
         if not tokens and x.dtype != weight.dtype:  # under autocast
             weight = weight.to(x.dtype)
+        bias = self._source(cell.bias)
+        by_basis = last_only and h0 is None and lengths is None and self._few_inputs
+        if by_basis and self._remembers_basis(cell, weight, steps := x.shape[1 if self.batch_first else 0]):
+
+            def basis_of(*_: Tensor) -> tuple[Tensor, Tensor]:
+                return make_basis(weight, sign, bias, self.block_size, steps, tokens)
+
+            names = (cell.weight_ih, cell.sign_latent, cell.bias)
+            given = [source for source in map(self._source, names) if source is not None]
+            basis, shift = self._derived.get("basis of tokens" if tokens else "basis", basis_of, *given, size=steps)
+            h0 = apply_basis(x, basis, shift, self.batch_first)
+            if readout is None:
+                return h0.to(weight.dtype), h0
+            x, by_basis = x.narrow(1 if self.batch_first else 0, 0, 0), False  # no steps are left: the scan reads out
         return hadamard_scan(
             x,
             sign,
-            self._source(cell.bias),
+            bias,
             h0,
             weight=weight,
             block_size=self.block_size,
@@ -123,6 +143,15 @@ class HadamRNN(HadamParameters):
             last_only=last_only,
             reverse=cell.reverse,
             batch_first=self.batch_first,
+            plan="basis" if by_basis else "scan",
+        )
+
+    def _remembers_basis(self, cell: Cell, weight: Tensor, steps: int) -> bool:
+        """Whether a basis is kept: without gradients and graphs, in the layer's own dtype, forwards, up to 16 MiB."""
+        return (
+            not (torch.is_grad_enabled() or torch.compiler.is_compiling() or cell.reverse)
+            and weight.dtype == self._source(cell.weight_ih).dtype
+            and steps * self.input_size * self.hidden_size <= MOST_BASIS_ELEMENTS
         )
 
 

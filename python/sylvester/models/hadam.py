@@ -46,7 +46,8 @@ class HadamModel(nn.Module):
     x  (T,B,I) or integer tokens (T,B), as ``HadamRNN``  → logits (T,B,O) and the last states (L,B,D)
 
     A read-out of at most 32 outputs is part of the recurrence and its states are kept nowhere. h0 and lengths are those
-    of ``HadamRNN``, whose num_layers, bidirectional, activation and dropout these are.
+    of ``HadamRNN``, whose num_layers, bidirectional, activation and dropout these are; logits behind the end of a
+    sequence are 0, or b_o with more than 32 outputs.
 
     One layer without activation is linear: its states cannot tell how parts of one input belong together, say a number
     and the mark beside it. With ``encoder_size`` it is driven by ReLU(q(E) x_t + b_e) instead of x_t; x must then be

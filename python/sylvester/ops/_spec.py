@@ -75,6 +75,8 @@ class RawCall:
 
     name: str
     arguments: tuple[Any, ...]
+    differentiable: bool = True
+    """False: a derivative is refused by name."""
 
     @property
     def overload(self) -> Any:

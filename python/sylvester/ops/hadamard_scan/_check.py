@@ -130,3 +130,25 @@ def check_readout(weight: Tensor, bias: Tensor | None, width: int, like: Tensor)
     require_device("readout_weight", weight, like)
     if bias is not None:
         require_vector("readout_bias", bias, weight.shape[0], like)
+
+
+def check_plan(
+    plan: str, weight: Tensor | None, h0: Tensor | None, last_only: bool, lengths: Tensor | None, activation: str
+) -> None:
+    """Raise unless ``plan`` can evaluate the call."""
+    if plan == "scan":
+        return
+    if plan not in ("basis", "chunked"):
+        raise ValueError(f'plan must be "scan", "basis" or "chunked", got {plan!r}')
+    if activation != "identity":
+        raise ValueError(f'plan="{plan}" needs a linear recurrence, got activation {activation!r}: set plan="scan"')
+    if lengths is not None:
+        raise ValueError(f'plan="{plan}" takes rows of equal length: leave lengths out, or set plan="scan"')
+    if plan == "chunked":
+        return
+    if not last_only:
+        raise ValueError('plan="basis" sums up the last state alone: set last_only=True, or plan="scan"')
+    if h0 is not None:
+        raise ValueError('plan="basis" starts from zeros: leave h0 out, or set plan="scan"')
+    if weight is None:
+        raise ValueError('plan="basis" needs weight, whose columns the basis grows from: give it, or set plan="scan"')

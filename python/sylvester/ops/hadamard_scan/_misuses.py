@@ -42,10 +42,37 @@ def _sign(value: float) -> Callable[[Make], Tensor]:
     return lambda m: torch.cat([torch.ones(11), torch.tensor([value])])
 
 
+def _lengths(*steps: int) -> Callable[[Make], Tensor]:
+    return lambda m: torch.tensor(steps)
+
+
+_LONG = torch.int64
 _COMPLEX = _ones(5, 3, 12, dtype=torch.complex64)
 
 MISUSES = (
-    _misuse("unknown plan", r"plan must be \"scan\", got 'basis'", plan="basis"),
+    _misuse("unknown plan", r"plan must be .*\"chunked\", got 'wave'", plan="wave"),
+    _misuse("chunked with lengths", r"takes rows of equal length", plan="chunked", lengths=_lengths(1, 2, 3)),
+    _misuse("chunked with an activation", r"needs a linear recurrence, got .*relu", plan="chunked", activation="relu"),
+    _misuse("lengths of another batch", r"lengths must have shape \(B,\) = \(3,\), got \(2,\)", lengths=_lengths(1, 2)),
+    _misuse("lengths in float", r"lengths must be an int64 .* float32", TypeError, lengths=_ones(3)),
+    _misuse("lengths as a list", r"lengths must be .* got list", TypeError, lengths=[1, 2, 3]),
+    _misuse("length beyond T", r"lengths must be from 0 to T = 5, got 6 at index 1", lengths=_lengths(1, 6, 2)),
+    _misuse("length negative", r"lengths must be from 0 to T = 5, got -1 at index 2", lengths=_lengths(1, 5, -1)),
+    _misuse("lengths elsewhere", r"lengths must be on .* cpu, got meta", lengths=_ones(3, device="meta", dtype=_LONG)),
+    _misuse("unknown activation", r"activation must be one of identity, relu, modrelu, got 'tanh'", activation="tanh"),
+    _misuse("modrelu without its bias", r"'modrelu' needs act_bias \(D,\)", activation="modrelu"),
+    _misuse("relu with a bias", r"'relu' takes no act_bias", activation="relu", act_bias=_ones(12)),
+    _misuse("act_bias too short", r"act_bias must have shape \(12,\)", activation="modrelu", act_bias=_ones(4)),
+    _misuse("readout too wide", r"at most 32 outputs, got 33; leave readout out", readout_weight=_ones(33, 12)),
+    _misuse("readout of another width", r"readout_weight must have shape .*12\)", readout_weight=_ones(9, 8)),
+    _misuse("readout is integer", r"readout_weight must be", TypeError, readout_weight=_ones(9, 12, dtype=_LONG)),
+    _misuse(
+        "readout bias too long",
+        r"readout_bias must have shape \(9,\)",
+        readout_weight=_ones(9, 12),
+        readout_bias=_ones(12),
+    ),
+    _misuse("readout elsewhere", r"readout_weight must be on .*meta", readout_weight=_ones(9, 12, device="meta")),
     _misuse("width is no power of two", r"width 12, got 12; the largest that fits is 4", block_size=None),
     _misuse("block does not divide", r"width 12, got 8", block_size=8),
     _misuse("block of 0", r"block_size .* got 0", block_size=0),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from math import sqrt
 from typing import Any
 
@@ -13,6 +13,8 @@ from torch.nn import functional
 
 from .. import hadamard_transform as transform
 from .._spec import Arguments, Operator, RawCall, register
+from ._basis import BASIS_LAUNCHERS
+from ._basis_cases import BASIS_CASES, BASIS_MISUSES, basis_calls
 from ._cases import CASES
 from ._check import ACTIVATIONS, check
 from ._function import hadamard_scan
@@ -21,19 +23,22 @@ from ._reference import drives, reference
 from ._registration import LAUNCHERS
 
 
-def _flat(
-    function: Callable[..., tuple[Tensor, Tensor]],
-    *arguments: Any,
-    readout_weight: Tensor | None = None,
-    readout_bias: Tensor | None = None,
-    **options: Any,
-) -> tuple[Tensor, Tensor]:
+def _flat(function: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, Tensor]]:
     """The function with the pair ``readout`` as two arguments: a case holds its tensors by name."""
-    readout = None if readout_weight is None else (readout_weight, readout_bias)
-    return function(*arguments, readout=readout, **options)
+
+    @wraps(function)
+    def call(
+        *arguments: Any, readout_weight: Tensor | None = None, readout_bias: Tensor | None = None, **options: Any
+    ) -> tuple[Tensor, Tensor]:
+        readout = None if readout_weight is None else (readout_weight, readout_bias)
+        return function(*arguments, readout=readout, **options)
+
+    return call
 
 
 def _raw_calls(a: Arguments) -> list[RawCall]:
+    if a.get("plan") == "basis":
+        return basis_calls(a)
     last_only, reverse, batch_first = (a.get(name, False) for name in ("last_only", "reverse", "batch_first"))
     drive, weight, sign, bias, h0 = (a.get(name) for name in ("drive", "weight", "sign", "bias", "h0"))
     lengths, act_bias = a.get("lengths"), a.get("act_bias")
@@ -104,8 +109,12 @@ def _bytes_moved(a: Arguments) -> int:
 
 def _operations(a: Arguments) -> int:
     rows = a["drive"].shape[0 if a.get("batch_first") else 1]
-    products = 2 * _inputs(a) + (2 * _outputs(a) if "readout_weight" in a else 0)
-    return _steps(a) * rows * a["sign"].shape[0] * (_stages(a) + 3 + products)
+    transformed, width = rows, a["sign"].shape[0]
+    if a.get("plan") == "basis":
+        tokens = not a["drive"].is_floating_point()
+        transformed = a["weight"].shape[0 if tokens else 1] + ("bias" in a)
+    products = _inputs(a) + (_outputs(a) if "readout_weight" in a else 0)
+    return _steps(a) * width * (transformed * (_stages(a) + 3) + rows * 2 * products)
 
 
 def _loop(a: Arguments, step: Callable[[Tensor, Tensor], Tensor]) -> Callable[[], Tensor]:
@@ -145,17 +154,17 @@ def _eager_transform(a: Arguments) -> Callable[[], Tensor]:
 SPEC = register(
     Operator(
         name="hadamard_scan",
-        function=partial(_flat, hadamard_scan),
-        reference=partial(_flat, reference),
-        cases=CASES,
-        misuses=MISUSES,
+        function=_flat(hadamard_scan),
+        reference=_flat(reference),
+        cases=(*CASES, *BASIS_CASES),
+        misuses=(*MISUSES, *BASIS_MISUSES),
         raw_calls=_raw_calls,
         differentiable=("drive", "sign", "bias", "h0", "weight", "readout_weight", "readout_bias", "act_bias"),
         error_bound=_error_bound,
         bytes_moved=_bytes_moved,
         operations=_operations,
         baselines={"eager addmm loop": _eager_addmm, "eager loop over hadamard_transform": _eager_transform},
-        launchers=LAUNCHERS,
+        launchers=LAUNCHERS | BASIS_LAUNCHERS,
         rows=_rows,
     )
 )

@@ -1,0 +1,181 @@
+// The gradient of the sums, a block of the basis at a time from the last to the first: products give the gradient of
+// its rows, the backward kernel of hadamard_scan takes that through the recurrence.
+#pragma once
+
+#include <tuple>
+
+#include "hadamard_basis/basis.h"
+
+namespace sylvester::hadamard_basis {
+
+struct Wanted {
+  bool drive, weight, sign;
+};
+using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor>;
+
+constexpr int64_t kMostPartials = 64;
+
+template <class Real>
+struct Gradient {
+  const Kernels& kernels;
+  const Problem& p;  // of the drive
+  Basis<Real>& basis;
+  const Inputs x;
+  const Real* given;  // dL/dlast (B,D)
+  Dtype real;
+  int64_t row, batch_row, partials, partial;  // how many, and the elements of one
+  Scratch<Real> grad_rows, grad_columns, bias_row, memory, packed, products, sums;
+  Rows<Real> block;  // dL/dP_j, like basis.block; the last row: of where the next block starts
+
+  Gradient(const Bound& b, Basis<Real>& of, const Real* grad_last, const Wanted& need, bool bias)
+      : kernels(levels.select(b.p.real)),
+        p(b.p),
+        basis(of),
+        x(inputs_of(p, p.drive)),
+        given(grad_last),
+        real(p.real),
+        row(basis.block.row),
+        batch_row(odd_lines((p.batch + 15) / 16 * 16)),
+        partials(std::clamp<int64_t>(tile_count(basis.p), 1, kMostPartials)),
+        partial(hadamard_scan::Partial(basis.p, false).elements) {
+    const int64_t most = std::max(p.batch, need.drive ? p.width : 0) * basis.length * p.inputs;
+    memory = padded_rows<Real>(p, (basis.length + 1) * basis.block.step);
+    block = {memory.get(), basis.block.step, row};
+    std::fill(block.at(basis.length, 0), block.at(basis.length + 1, 0), Real{0});
+    packed = scratch<Real>(p.kind == DriveKind::token ? 0 : most);
+    sums = zeros<Real>(partials * partial);
+    grad_rows = padded_rows<Real>(p, p.batch * row);
+    for (int64_t i = 0; i < p.batch; ++i) std::copy_n(given + i * p.width, p.width, grad_rows.get() + i * row);
+    if (bias) {
+      bias_row = zeros<Real>(p.width);
+      for (int64_t i = 0; i < p.batch; ++i)
+        for (int64_t d = 0; d < p.width; ++d) bias_row[d] += given[i * p.width + d];
+    }
+    if (!need.drive) return;
+    products = scratch<Real>(basis.length * p.inputs * batch_row);
+    grad_columns = zeros<Real>(p.width * batch_row);
+    for (int64_t i = 0; i < p.batch; ++i)
+      for (int64_t d = 0; d < p.width; ++d) grad_columns[d * batch_row + i] = given[i * p.width + d];
+  }
+
+  Axis rows_of(int64_t n) const { return steps_by_inputs(n, p.inputs, block.step, block.row); }
+
+  // dP_j[i] = Σ_b x[b] · dlast[b] for the n steps from step j on; the bias's rows are all Σ_b dlast[b]
+  void fill(int64_t j, int64_t n) {
+    if (p.kind == DriveKind::token) {
+      for (int64_t k = 0; k < n; ++k) std::fill(block.at(k, 0), block.at(k, p.inputs), Real{0});
+      const Lookup lookup{static_cast<const int64_t*>(x.at(j)),
+                          x.step(),
+                          x.s.row,
+                          n,
+                          x.batch,
+                          block.data,
+                          block.step,
+                          block.row,
+                          grad_rows.get(),
+                          row,
+                          p.padded,
+                          real};
+      over_columns(lookup, [&](int64_t first, int64_t last) { kernels.scatter(lookup, first, last); });
+    } else {
+      const Axis rows = steps_by_inputs(n, p.inputs, x.step(), 1), depth = Axis::even(p.batch, x.s.row);
+      run_pack(kernels, {x.at(j), x.s.dtype, rows, depth, packed.get(), real});
+      run_product(kernels, {packed.get(), grad_rows.get(), block.data, Axis::even(p.batch, row), rows_of(n), p.padded,
+                            false, real});
+    }
+    for (int64_t k = 0; bias_row && k < n; ++k) std::copy_n(bias_row.get(), p.width, block.at(k, p.inputs));
+  }
+
+  // dx[b, j, i] = Σ_d dlast[b, d] · P_j[i, d]
+  void write_drive(const Sequence& to, int64_t j, int64_t n) {
+    const Axis depth = Axis::even(p.width, 1), basis_rows = rows_of(n);
+    run_pack(kernels, {basis.block.data, real, basis_rows, depth, packed.get(), real});
+    run_product(kernels, {packed.get(), grad_columns.get(), products.get(), Axis::even(p.width, batch_row),
+                          Axis::even(n * p.inputs, batch_row), (p.batch + 15) / 16 * 16, false, real});
+    const Inputs out = inputs_of(p, to);
+    const Unpack unpack{products.get(),
+                        batch_row,
+                        out.at(j),
+                        to.dtype,
+                        steps_by_inputs(n, p.inputs, out.step(), 1),
+                        Axis::even(p.batch, to.row),
+                        real};
+    parallel(n * p.inputs, 16 * p.batch, [&](int64_t begin, int64_t end) { kernels.unpack(unpack, begin, end); });
+  }
+
+  // Takes block's n steps through the recurrence; what their start gets joins the last row, for the block before
+  void adjoin(int64_t n, bool more, bool need_sign) {
+    Problem& r = basis.p;
+    r.steps = more ? n : n - 1;
+    hadamard_scan::Backward io{};
+    io.grad_states = {block.at(1, 0), block.step, block.row, real};
+    if (need_sign) io.states = {basis.block.at(1, 0), basis.block.step, basis.block.row, real};
+    io.grad_h0 = basis.carry.get();
+    io.need_sign = need_sign;
+    const int64_t tiles = tile_count(r);
+    parallel_with_scratch<Real>(partials, 3 * tile_cost(r) * tiles / partials, basis.scan.scratch(r),
+                                [&](int64_t begin, int64_t end, Real* s) {
+                                  for (int64_t i = begin; i < end; ++i)
+                                    for (int64_t tile = i * tiles / partials; tile < (i + 1) * tiles / partials; ++tile)
+                                      basis.scan.backward(r, io, tile, sums.get() + i * partial, s);
+                                });
+    for (int64_t i = 0; i < basis.rows; ++i) {
+      const Real *direct = block.at(0, i), *later = basis.carry.get() + i * p.width;
+      Real* to = block.at(basis.length, i);
+      for (int64_t d = 0; d < p.width; ++d) to[d] = direct[d] + later[d];
+    }
+  }
+
+  // Rows [first, first + count) of the gradient of [U b]; transposed: element (i, d) goes to (d, i)
+  Tensor start(int64_t first, int64_t count, std::initializer_list<int64_t> shape, bool transposed,
+               ScalarType type) const {
+    Tensor out = empty(shape, hadamard_scan::scalar_type(real));
+    Real* to = static_cast<Real*>(out.data_ptr());
+    for (int64_t i = 0; i < count; ++i) {
+      const Real* from = block.at(basis.length, first + i);
+      for (int64_t d = 0; d < p.width; ++d) to[transposed ? d * count + i : i * p.width + d] = from[d];
+    }
+    return type == out.scalar_type() ? out : torch::stable::to(out, type);
+  }
+
+  Tensor sign(ScalarType type) const {
+    Tensor out = empty({p.width}, hadamard_scan::scalar_type(real));
+    Real* to = static_cast<Real*>(out.data_ptr());
+    std::copy_n(sums.get(), p.width, to);
+    for (int64_t i = 1; i < partials; ++i)
+      for (int64_t d = 0; d < p.width; ++d) to[d] += sums[i * partial + d];
+    return type == out.scalar_type() ? out : torch::stable::to(out, type);
+  }
+};
+
+template <class Real>
+Gradients run_backward(const Bound& b, const Tensor& grad_last, const Tensor& weight, const Tensor& sign,
+                       const std::optional<Tensor>& bias, const Tensor& starts, const Wanted& need) {
+  const Problem& p = b.p;
+  Basis<Real> basis(b, bias);
+  const Real* start = static_cast<const Real*>(starts.data_ptr());
+  Tensor grad_drive = need.drive ? empty(b.sequence_shape(p.inputs), b.io) : empty({0}, b.io);
+  Sequence to{};
+  if (need.drive) to = hadamard_scan::sequence(grad_drive, b.axes, p.drive.dtype);
+  Gradient<Real> gradient(b, basis, static_cast<const Real*>(grad_last.data_ptr()), need, bias.has_value());
+  const int64_t blocks = basis.blocks(p.steps);
+  for (int64_t k = blocks; k-- > 0;) {
+    const int64_t n = basis.steps_of(k, p.steps), j = k * basis.length;
+    const bool more = k + 1 < blocks;
+    if (need.drive || need.sign) basis.fill(start + k * basis.rows * p.width, n, more);
+    gradient.fill(j, n);
+    if (need.drive) gradient.write_drive(to, j, n);
+    gradient.adjoin(n, more, need.sign);
+  }
+  const ScalarType sign_type = sign.scalar_type(), weight_type = weight.scalar_type();
+  Tensor grad_weight = empty({0}, weight_type), grad_bias = empty({0}, sign_type);
+  if (need.weight && p.kind == DriveKind::fused) {
+    grad_weight = gradient.start(0, p.inputs, {p.width, p.inputs}, true, weight_type);
+  } else if (need.weight) {
+    grad_weight = gradient.start(0, p.inputs, {p.inputs, p.width}, false, weight_type);
+  }
+  if (bias) grad_bias = gradient.start(p.inputs, 1, {p.width}, false, bias->scalar_type());
+  return {grad_drive, grad_weight, need.sign ? gradient.sign(sign_type) : empty({0}, sign_type), grad_bias};
+}
+
+}  // namespace sylvester::hadamard_basis
