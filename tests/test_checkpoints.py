@@ -152,7 +152,7 @@ def rewritten(**values: object) -> Callable[[Path], None]:
 
 def flipped(path: Path) -> None:
     """One bit of a weight."""
-    weight = torch.load(path, weights_only=True)["state"]["model"]["readout.weight"].numpy().tobytes()
+    weight = torch.load(path, weights_only=True)["state"]["model"]["recurrence.weight_ho"].numpy().tobytes()
     content = bytearray(path.read_bytes())
     content[content.index(weight) + 5] ^= 1
     path.write_bytes(content)

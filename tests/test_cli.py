@@ -64,6 +64,14 @@ def test_full_precision_is_32_bits(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "config.json").read_text())["config"]["bits"] is None
 
 
+def test_options_of_the_model_become_its_configuration(tmp_path: Path) -> None:
+    given = {"num_layers": 2, "activation": "relu", "dropout": 0.25, "block_size": 2}
+    options = [str(part) for name, value in given.items() for part in ("--" + name.replace("_", "-"), value)]
+    assert run(*TINY, *options, "--out", tmp_path).exit_code == 0
+    config = json.loads((tmp_path / "config.json").read_text())["config"]
+    assert config.items() >= given.items()
+
+
 def test_ctrl_c_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     batch, calls = CopyMemory.batch, []
 
@@ -147,6 +155,9 @@ MISTAKES = {
     "optimizer": ([*TINY, "--optimizer", "sgd"], "sgd"),
     "model": ([*TINY, "--model", "elman"], "must be one of hadam, block-hadam, rnn, lstm, gru, got 'elman'"),
     "no block size": ([*TINY, "--model", "block-hadam"], "block_size must be given for block-hadam"),
+    "layers": ([*TINY, "--num-layers", "0"], "num_layers must be"),
+    "activation": ([*TINY, "--activation", "tanh"], "activation must be one of identity, relu, modrelu, got 'tanh'"),
+    "activation of a baseline": ([*TINY, "--model", "rnn", "--activation", "relu"], "rnn has no activation"),
     "bits of a baseline": ([*TINY, "--model", "gru", "--bits", "4"], "gru has no bits"),
     "side": (["train", "digits", "--side", "9"], "side must be 8 or 28, got 9"),
     "short adding": (["train", "adding", "--length", "1"], "length must be at least 2"),

@@ -9,7 +9,7 @@ import pickle
 import pytest
 import torch
 
-from sylvester.layers import HadamRNN, hadam_rnn
+from sylvester.layers import HadamRNN, _parameters
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +20,8 @@ def seed() -> None:
 def changed_in_place(layer: HadamRNN) -> HadamRNN:
     with torch.no_grad():
         layer.sign_latent.neg_()
-        layer.weight_ih.mul_(0.5)
+        for name in {"weight_ih", "weight_ih_l1", "weight_ho"} & dict(layer.named_parameters()).keys():
+            getattr(layer, name).mul_(0.5)
     return layer
 
 
@@ -38,7 +39,9 @@ def optimised(layer: HadamRNN) -> HadamRNN:
 
 
 def loaded(layer: HadamRNN, assign: bool = False) -> HadamRNN:
-    layer.load_state_dict(HadamRNN(4, 16).state_dict(), assign=assign)
+    other = copy.deepcopy(layer)
+    other.reset_parameters()
+    layer.load_state_dict(other.state_dict(), assign=assign)
     return layer
 
 
@@ -74,16 +77,24 @@ CHANGES = [
 ]
 
 
+OPTIONS = [
+    {},
+    {"last_only": True},
+    {"last_only": True, "output_size": 3},
+    {"num_layers": 2, "bidirectional": True, "output_size": 3},
+]
+
+
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-@pytest.mark.parametrize("last_only", [False, True])
-def test_derived_tensors_never_outlive_their_parameter(change: object, mode: object, last_only: bool) -> None:
-    """The signs and U_q; with last_only the basis too."""
-    layer, x, tokens = HadamRNN(4, 16, last_only=last_only), torch.randn(5, 2, 4), torch.randint(0, 4, (5, 2))
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_derived_tensors_never_outlive_their_parameter(change: object, mode: object, options: dict) -> None:
+    """The signs and U_q; with last_only the basis, with output_size V_q too."""
+    layer, x, tokens = HadamRNN(4, 16, **options), torch.randn(5, 2, 4), torch.randint(0, 4, (5, 2))
     with mode():
         before = layer(x)[0], layer(tokens)[0]
     layer = change(layer)
-    fresh = HadamRNN(4, 16, dtype=layer.bias.dtype, last_only=last_only)
+    fresh = HadamRNN(4, 16, dtype=layer.bias.dtype, **options)
     fresh.load_state_dict(layer.state_dict())
     with mode():
         after, expected = layer(x.to(layer.bias.dtype))[0], fresh(x.to(layer.bias.dtype))[0]
@@ -95,8 +106,8 @@ def test_derived_tensors_never_outlive_their_parameter(change: object, mode: obj
 def test_derived_tensors_are_remembered_without_gradients_only(monkeypatch: pytest.MonkeyPatch) -> None:
     derived = []
     for name in ("sign_ste", "fake_quantize"):
-        original = getattr(hadam_rnn, name)
-        monkeypatch.setattr(hadam_rnn, name, lambda *a, f=original: derived.append(f) or f(*a))
+        original = getattr(_parameters, name)
+        monkeypatch.setattr(_parameters, name, lambda *a, f=original: derived.append(f) or f(*a))
     layer, x = HadamRNN(4, 16), torch.randn(3, 2, 4)
     for mode in (torch.inference_mode, torch.no_grad):  # what inference mode remembered serves under no_grad too
         for _ in range(2):

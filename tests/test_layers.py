@@ -10,27 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from definition import states_of
 from sylvester.layers import BlockHadamRNN, HadamRNN, QuantLinear
-from sylvester.ste import fake_quantize, sign_ste
+from sylvester.ste import fake_quantize
 
 VERSION_1 = Path(__file__).parent / "data" / "hadam_rnn_v1.pt"
-
-
-def loop(layer: HadamRNN, x: Tensor, h0: Tensor | None = None) -> Tensor:
-    """States (T,B,D) by the definition, one dense product a step; differentiable through both estimators."""
-    size = layer.block_size
-    sylvester = torch.ones(1, 1, dtype=x.dtype)
-    while len(sylvester) < size:
-        sylvester = torch.kron(sylvester, torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=x.dtype))
-    blocks = torch.block_diag(*[sylvester] * (layer.hidden_size // size)) / size**0.5
-    weight = sign_ste(layer.sign_latent, layer.sign_clip).unsqueeze(1) * blocks
-    drive = layer.weight_ih if layer.input_bits is None else fake_quantize(layer.weight_ih, layer.input_bits)
-    state = x.new_zeros(x.shape[1], layer.hidden_size) if h0 is None else h0[0]
-    states = []
-    for step in x:
-        state = state @ weight.T + step @ drive.T + (0.0 if layer.bias is None else layer.bias)
-        states.append(state)
-    return torch.stack(states)
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +31,7 @@ def test_states_are_those_of_the_definition(
     layer = HadamRNN(input_size, hidden_size, block_size=block_size, **options)
     x, h0 = torch.randn(9, 3, input_size), torch.randn(1, 3, hidden_size)
     output, last = layer(x, h0)
-    expected = loop(layer.double(), x.double(), h0.double())
+    expected = states_of(layer.double(), x.double(), h0.double())
     torch.testing.assert_close(output.double(), expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(last[0].double(), expected[-1], rtol=1e-5, atol=1e-5)
 
@@ -60,7 +44,7 @@ def test_gradients_are_those_of_the_definition(sign_clip: float | None) -> None:
     inputs = [x, h0, *layer.parameters()]
     cotangent = torch.randn(70, 2, 8, dtype=torch.float64)
     got = torch.autograd.grad((layer(x, h0)[0] * cotangent).sum(), inputs)
-    expected = torch.autograd.grad((loop(layer, x, h0) * cotangent).sum(), inputs)
+    expected = torch.autograd.grad((states_of(layer, x, h0) * cotangent).sum(), inputs)
     torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
 
 
@@ -145,7 +129,7 @@ def test_layer_runs_in_other_dtypes(dtype: torch.dtype) -> None:
     output, last = layer(x)
     assert output.dtype == dtype
     assert last.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
-    expected = loop(copy.deepcopy(layer).double(), x.double())
+    expected = states_of(copy.deepcopy(layer).double(), x.double())
     torch.testing.assert_close(output.double(), expected, rtol=2e-2, atol=2e-2)
     output.float().sum().backward()
     assert all(parameter.grad.dtype == dtype for parameter in layer.parameters())
@@ -226,6 +210,19 @@ MISUSES = {
     "block": (lambda: HadamRNN(4, 24, block_size=16), "got 16"),
     "block missing": (lambda: BlockHadamRNN(4, 24, block_size=None), "needs block_size"),
     "bits": (lambda: HadamRNN(4, 16, input_bits=9), "input_bits must be None .* 1 to 8, got 9"),
+    "unknown": (lambda: HadamRNN(4, 16, depth=2), "HadamRNN takes no depth; its options are num_layers, block_size,"),
+    "nonlinearity": (lambda: HadamRNN(4, 16, nonlinearity="relu"), "takes no nonlinearity; use activation="),
+    "projection": (
+        lambda: BlockHadamRNN(4, 16, block_size=4, proj_size=2),
+        "BlockHadamRNN takes no proj_size; use out",
+    ),
+    "layers": (lambda: HadamRNN(4, 16, 0), "num_layers must be an integer of at least 1, got 0"),
+    "a float of layers": (lambda: HadamRNN(4, 16, 2.0), "num_layers must be an integer .* got 2.0"),
+    "activation": (lambda: HadamRNN(4, 16, activation="tanh"), "must be one of identity, relu, modrelu, got 'tanh'"),
+    "dropout": (lambda: HadamRNN(4, 16, 2, dropout=1.5), "dropout must be from 0 to 1, got 1.5"),
+    "outputs": (lambda: HadamRNN(4, 16, output_size=33), "None or 1 to 32, got 33; for more .* QuantLinear to relu"),
+    "no outputs": (lambda: HadamRNN(4, 16, output_size=0), "output_size must be None or 1 to 32, got 0"),
+    "output bits": (lambda: HadamRNN(4, 16, output_bits=0), "output_bits must be None .* 1 to 8, got 0"),
     "clip": (lambda: HadamRNN(4, 16, sign_clip=0.0), "sign_clip must be positive"),
     "linear sizes": (lambda: QuantLinear(4, 0), "at least 1"),
     "linear bits": (lambda: QuantLinear(4, 4, 0), "bits must be None"),

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from sylvester import models
+from sylvester.layers import HadamRNN
 from sylvester.models import HadamConfig, HadamModel, ModelDirectoryError
+from sylvester.ste import fake_quantize
 
 CONFIG = HadamConfig(input_size=5, hidden_size=12, output_size=3, block_size=4, bits=4)
 
@@ -21,15 +26,61 @@ def model(config: HadamConfig = CONFIG) -> HadamModel:
     return HadamModel(config)
 
 
-def test_model_is_recurrence_relu_readout() -> None:
-    whole, x = model(), torch.randn(6, 2, 5)
+@pytest.mark.parametrize("output_size", [3, 33])
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True, "activation": "relu"}], ids=str)
+def test_model_is_recurrence_relu_readout(output_size: int, options: dict) -> None:
+    whole, x = model(HadamConfig(5, 12, output_size, block_size=4, **options)), torch.randn(6, 2, 5)
     logits, last = whole(x)
-    states, expected_last = whole.recurrence(x)
-    assert torch.equal(logits, whole.readout(torch.relu(states)))
+    states, expected_last = recurrence(whole)(x)
+    weight, bias = parts_of_readout(whole)
+    torch.testing.assert_close(logits, F.linear(F.relu(states), fake_quantize(weight, 4), bias))
     assert torch.equal(last, expected_last)
-    assert logits.shape == (6, 2, 3) and last.shape == (1, 2, 12)
+    assert logits.shape == (6, 2, output_size)
+    assert last.shape == ((4 if options else 1), 2, 12)
+
+
+def recurrence(whole: HadamModel) -> HadamRNN:
+    """The model's recurrence without a read-out."""
+    config = whole.config
+    given = {"num_layers": config.num_layers, "bidirectional": config.bidirectional, "activation": config.activation}
+    width = config.encoder_size or config.input_size
+    bare = HadamRNN(width, config.hidden_size, **given, block_size=config.block_size, last_only=config.last_only)
+    bare.load_state_dict({name: whole.recurrence.state_dict()[name] for name in bare.state_dict()})
+    return bare
+
+
+def parts_of_readout(whole: HadamModel) -> tuple[torch.Tensor, torch.Tensor]:
+    if whole.readout is None:
+        return whole.recurrence.weight_ho, whole.recurrence.bias_ho
+    return whole.readout.weight, whole.readout.bias
+
+
+def test_a_model_goes_on_from_its_last_state() -> None:
+    whole, x = model(), torch.randn(6, 2, 5)
     continued, _ = whole(x[3:], whole(x[:3])[1])
-    torch.testing.assert_close(continued, logits[3:])
+    torch.testing.assert_close(continued, whole(x)[0][3:])
+    cut, last = whole(x, None, torch.tensor([6, 3]))
+    assert torch.equal(last[:, 1], whole(x[:3])[1][:, 1]) and not cut[3:, 1].any()
+
+
+@pytest.mark.parametrize("metadata", [True, False])
+@pytest.mark.parametrize("inside", [True, False])
+def test_states_of_version_1_still_load(metadata: bool, inside: bool) -> None:
+    """When every read-out stood beside the recurrence; a saved directory keeps no version."""
+    whole = model(HadamConfig(5, 12, 3 if inside else 33, block_size=4, encoder_size=6))
+    state = whole.state_dict()
+    old = dict(zip(("recurrence.weight_ho", "recurrence.bias_ho"), ("readout.weight", "readout.bias"), strict=True))
+    stored = OrderedDict((old.get(name, name), 2 * value) for name, value in state.items())
+    if metadata:
+        stored._metadata = copy.deepcopy(state._metadata)
+        stored._metadata[""]["version"] = 1
+    assert "readout.weight" in stored and not any("_ho" in name for name in stored)
+    whole.load_state_dict(stored)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, stored[old.get(name, name)]), name
+    stored.popitem()
+    with pytest.raises(RuntimeError, match=r"Missing key.*(recurrence.bias_ho|readout.bias)"):
+        whole.load_state_dict(stored)
 
 
 def test_last_only_reads_out_the_last_state() -> None:
@@ -38,18 +89,27 @@ def test_last_only_reads_out_the_last_state() -> None:
     assert logits.shape == (2, 3)
 
 
-def test_every_parameter_is_in_one_group() -> None:
-    whole = model()
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True, "activation": "modrelu"}], ids=str)
+def test_every_parameter_is_in_one_group(options: dict) -> None:
+    whole = model(HadamConfig(5, 8, 3, **options))
     signs, others = whole.parameter_groups(1e-2, 1e-4)
     assert signs["lr"] == 1e-4 and others["lr"] == 1e-2
     grouped = [id(parameter) for group in (signs, others) for parameter in group["params"]]
     assert sorted(grouped) == sorted(map(id, whole.parameters()))
+    assert len(signs["params"]) == (4 if options else 1)
+    assert all(parameter.shape == (8,) for parameter in signs["params"])
+
+
+def test_packed_bytes_of_a_stack() -> None:
+    whole = model(HadamConfig(5, 8, 3, num_layers=2, bidirectional=True, activation="modrelu"))
+    weights = 2 * (8 * 5 + 8 * 16) + 3 * 16
+    assert whole.packed_bytes() == (4 * 8 + 4 * weights + 32 * (2 * 4 * 8 + 3)) // 8
 
 
 def test_an_encoder_drives_the_recurrence() -> None:
     whole, x = model(HadamConfig(5, 8, 3, encoder_size=6, last_only=True)), torch.randn(4, 2, 5)
     encoded = torch.relu(x @ whole.encoder.quantized_weight().t() + whole.encoder.bias)
-    assert torch.equal(whole(x)[0], whole.readout(torch.relu(whole.recurrence(encoded)[0])))
+    assert torch.equal(whole(x)[0], whole.recurrence(encoded)[0])
     assert whole.packed_bytes() == (8 + 4 * (6 * 5 + 8 * 6 + 3 * 8) + 32 * (6 + 8 + 3)) // 8
     grouped = [parameter for group in whole.parameter_groups(1e-2, 1e-4) for parameter in group["params"]]
     assert any(parameter is whole.encoder.weight for parameter in grouped)

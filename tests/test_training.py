@@ -80,7 +80,7 @@ def test_training_works_outside_the_main_thread() -> None:
 def test_a_loss_that_is_not_finite_ends_the_training() -> None:
     whole = model()
     with torch.no_grad():
-        whole.readout.bias.fill_(math.nan)
+        whole.recurrence.bias_ho.fill_(math.nan)
     result = train(whole, TASK, Settings(steps=100, batch_size=2))
     assert result.outcome == "diverged" and result.steps == 0
 

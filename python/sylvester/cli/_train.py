@@ -60,6 +60,13 @@ def run(
         int | None,
         typer.Option(help="Of input and read-out weights: 1 (ternary) to 8, 4 when left out; 32 is float32."),
     ] = None,
+    num_layers: Annotated[
+        int | None, typer.Option(help="Recurrences, one driven by the other; 1 when left out.")
+    ] = None,
+    activation: Annotated[
+        str | None, typer.Option(help="In the recurrence: identity (when left out), relu or modrelu.")
+    ] = None,
+    dropout: Annotated[float | None, typer.Option(help="Between layers, in training; 0 when left out.")] = None,
     threads: Threads = None,
     out: Annotated[Path | None, typer.Option(help="Directory to write; runs/TASK when left out.")] = None,
     checkpoint_every: Annotated[int, typer.Option(help="Updates from one checkpoint to the next.")] = 100,
@@ -71,19 +78,13 @@ def run(
     threads_used = set_threads(threads)
     directory = out or Path("runs") / (task.label if model == "hadam" else f"{task.label}-{model}")
     with mistakes():
-        from .. import models
         from ..checkpoints import CheckpointError, Checkpoints, configuration
         from ..runs import save_run
         from ..training import train
 
-        known, given = models.option_names(model), {"hidden_size": hidden_size, "block_size": block_size, "bits": bits}
-        options = {name: value for name, value in task.model_options.items() if name in known}
-        options |= {name: value for name, value in given.items() if value is not None}
-        if bits == torch.finfo(torch.float32).bits and "bits" in known:
-            options["bits"] = None
         torch.manual_seed(settings.seed)
-        shape = {"input_size": task.inputs, "output_size": task.outputs, "last_only": task.last_only}
-        learner = models.build(model, **shape, **options)
+        given = {"hidden_size": hidden_size, "block_size": block_size, "bits": bits, "num_layers": num_layers}
+        learner = _learner(task, model, **given, activation=activation, dropout=dropout)
         checkpoints = Checkpoints(directory, configuration(learner, task, settings), checkpoint_every)
         state = checkpoints.load() if resume else None
         directory.mkdir(parents=True, exist_ok=True)
@@ -102,6 +103,19 @@ def run(
         }
     )
     raise typer.Exit({"interrupted": INTERRUPTED, "diverged": FAILED}.get(result.outcome, 0))
+
+
+def _learner(task: Task, model: str, **given: Any) -> Any:
+    """A new model: the options that suit the task, and over them those that are given."""
+    from .. import models
+
+    known = models.option_names(model)
+    options = {name: value for name, value in task.model_options.items() if name in known}
+    options |= {name: value for name, value in given.items() if value is not None}
+    if options.get("bits") == torch.finfo(torch.float32).bits and "bits" in known:
+        options["bits"] = None
+    shape = {"input_size": task.inputs, "output_size": task.outputs, "last_only": task.last_only}
+    return models.build(model, **shape, **options)
 
 
 @contextmanager

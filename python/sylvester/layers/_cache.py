@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 Self = TypeVar("Self", bound="CachingModule")
-Value = TypeVar("Value", Tensor, tuple[Tensor, Tensor])
+Value = TypeVar("Value", Tensor, tuple[Tensor, Tensor], tuple[Tensor, ...])
 
 
 class DerivedTensors:

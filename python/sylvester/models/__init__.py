@@ -12,6 +12,7 @@ from torch import nn
 from ._directory import ModelDirectoryError as ModelDirectoryError
 from ._directory import read_directory, write_directory
 from ._directory import write_file as write_file
+from ._reference_weights import from_reference as from_reference
 from .baseline import BaselineConfig as BaselineConfig
 from .baseline import GRUModel as GRUModel
 from .baseline import LSTMModel as LSTMModel
