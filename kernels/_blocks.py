@@ -9,9 +9,16 @@ from typing import Any
 import torch
 import triton
 import triton.language as tl
+from triton.language.target_info import is_cuda
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 LARGEST_BLOCK = 1 << 15
+
+
+@triton.jit
+def product(a, b, c):
+    """a · b + c with float32's accuracy: in three products of tf32 halves; AMD's matrix cores take float32."""
+    return tl.dot(a, b, c, input_precision="tf32x3" if is_cuda() else "ieee")
 
 
 @triton.jit
@@ -104,11 +111,6 @@ def chip(device: torch.device) -> tuple[int, int]:
     properties = torch.cuda.get_device_properties(device)
     shared = getattr(properties, "shared_memory_per_block_optin", properties.shared_memory_per_block)
     return properties.multi_processor_count, shared
-
-
-def precision() -> str:
-    """How products of float32 matrices are made: AMD's compiler has no split in three, its chips have float32 units."""
-    return "ieee" if torch.version.hip else "tf32x3"
 
 
 def all_registers(warps: int) -> dict[str, int]:

@@ -13,6 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from . import _blocks as blocks
+from ._blocks import product
 
 ROWS, COLUMNS, DEPTH = 32, 64, 32
 """Of a program's tile."""
@@ -29,8 +30,8 @@ def _place(k, outer_step, inner_step, INNER: tl.constexpr):
 @triton.jit
 def _product(a, b, c, rows, columns, depth, a_row, a_row_inner, a_depth, a_depth_inner, b_depth, b_depth_inner,
              b_column, b_column_inner, c_row, c_row_inner, c_column, c_column_inner, ROW_INNER: tl.constexpr,
-             DEPTH_INNER: tl.constexpr, COLUMN_INNER: tl.constexpr, ADD: tl.constexpr, PRECISION: tl.constexpr,
-             ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr):  # fmt: skip
+             DEPTH_INNER: tl.constexpr, COLUMN_INNER: tl.constexpr, ADD: tl.constexpr, ROWS: tl.constexpr,
+             COLUMNS: tl.constexpr, DEPTH: tl.constexpr):  # fmt: skip
     """c (rows, columns) (+)= a (rows, depth) · b (depth, columns)."""
     across = tl.cdiv(columns, COLUMNS)
     m = (tl.program_id(0) // across) * ROWS + tl.arange(0, ROWS)
@@ -53,7 +54,7 @@ def _product(a, b, c, rows, columns, depth, a_row, a_row_inner, a_depth, a_depth
         b_mask = (r < depth)[:, None] & (n < columns)[None, :]
         x = tl.load(a + a_m[:, None] + a_r[None, :], mask=a_mask, other=0.0).to(tl.float32)  # (ROWS, DEPTH) of a
         y = tl.load(b + b_r[:, None] + b_n[None, :], mask=b_mask, other=0.0).to(tl.float32)  # (DEPTH, COLUMNS) of b
-        total = tl.dot(x, y, total, input_precision=PRECISION)
+        total = product(x, y, total)
     tl.store(target, total.to(c.dtype.element_ty), mask=inside)
 
 
@@ -80,7 +81,7 @@ def multiply(rows: Axis, depth: Axis, columns: Axis, a: Factor, b: Factor, c: Fa
         a.start, b.start, c.start, rows.count, columns.count, depth.count,
         *a.rows, *a.columns, *b.rows, *b.columns, *c.rows, *c.columns,
         ROW_INNER=rows.inner, DEPTH_INNER=depth.inner, COLUMN_INNER=columns.inner, ADD=add,
-        PRECISION=blocks.precision(), ROWS=ROWS, COLUMNS=COLUMNS, DEPTH=DEPTH, warps=4,
+        ROWS=ROWS, COLUMNS=COLUMNS, DEPTH=DEPTH, warps=4,
     )  # fmt: skip
 
 

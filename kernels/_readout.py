@@ -8,8 +8,6 @@ over and over, so it stays in the second-level cache, and the time axis of state
 
 Whoever reads what other threads of the program wrote waits at a barrier first. Where a row has several programs each
 multiplies its own columns.
-
-Three products of tf32 halves have float32's accuracy; AMD's matrix cores take float32.
 """
 
 from __future__ import annotations
@@ -21,18 +19,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 from torch.nn.functional import pad
-from triton.language.target_info import is_cuda
 
+from ._blocks import product
 from ._drive import CHECKPOINT_EVERY, Plan
 from ._recurrence import relu
 
 STEPS = tl.constexpr(16)
 """Of one product."""
-
-
-@triton.jit
-def _product(a, b, c):
-    return tl.dot(a, b, c, input_precision="tf32x3" if is_cuda() else "ieee")
 
 
 @triton.jit
@@ -60,7 +53,7 @@ def read_out(hidden, count, readout, readout_bias, out, out_step, part, D, outpu
             d = c + tl.arange(0, CHUNK)
             inside = (i < count)[:, None] & _within(d, COLUMNS, CHUNK)[None, :]
             h = tl.load(hidden + i[:, None] * D + d[None, :], mask=inside, other=0.0)  # (STEPS, CHUNK) of (B, EVERY, D)
-            y = _product(relu(h), _weights(readout, o[None, :], d[:, None], D, part, COLUMNS, CHUNK), y)
+            y = product(relu(h), _weights(readout, o[None, :], d[:, None], D, part, COLUMNS, CHUNK), y)
         if readout_bias is not None:
             shift = tl.load(readout_bias + o, mask=(o < outputs) & (part == 0), other=0.0)  # (OUTPUTS,) of (O,)
             y += shift.to(tl.float32)[None, :]
@@ -87,7 +80,7 @@ def read_back(incoming, count, readout, grad, grad_step, part, D, outputs, COLUM
         for c in tl.range(0, COLUMNS, CHUNK, num_stages=1):
             d = c + tl.arange(0, CHUNK)
             v = _weights(readout, o[:, None], d[None, :], D, part, COLUMNS, CHUNK)
-            g = _product(dy, v, tl.zeros([STEPS, CHUNK], tl.float32))
+            g = product(dy, v, tl.zeros([STEPS, CHUNK], tl.float32))
             inside = (i < count)[:, None] & _within(d, COLUMNS, CHUNK)[None, :]
             tl.store(incoming + i[:, None] * D + d[None, :], g, mask=inside)  # (STEPS, CHUNK) of (B, EVERY, D)
 
@@ -106,7 +99,7 @@ def add_outer(grad_readout, hidden, count, grad, grad_step, part, D, outputs, CO
             i = start + tl.arange(0, STEPS)
             inside = (i < count)[:, None] & _within(d, COLUMNS, CHUNK)
             h = tl.load(hidden + i[:, None] * D + d, mask=inside, other=0.0)  # (STEPS, CHUNK) of (B, EVERY, D)
-            total = _product(_grads(grad, i[None, :], o, grad_step, count, outputs), relu(h), total)
+            total = product(_grads(grad, i[None, :], o, grad_step, count, outputs), relu(h), total)
         tl.store(at, total, mask=own)  # (OUTPUTS, CHUNK) of (B, OUTPUTS, D)
 
 

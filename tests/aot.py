@@ -223,7 +223,6 @@ def compile_case(chip: str, case: Case) -> list[dict[str, Any]]:
     _blocks.launch = compile_only
     _blocks.all_registers = (lambda warps: {}) if chip.startswith("gfx") else ALL_REGISTERS
     _blocks.chip = lambda device: (132, SHARED_BYTES[chip])
-    _blocks.precision = lambda: "ieee" if chip.startswith("gfx") else "tf32x3"
     call(*arguments)
     return records
 
