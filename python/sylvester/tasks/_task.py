@@ -155,7 +155,7 @@ class _ShuffledPasses(Draws):
             order = torch.randperm(len(self.targets), generator=self.generator)
             self.remaining = torch.cat([self.remaining, order])
         chosen, self.remaining = self.remaining[:size], self.remaining[size:]
-        return self.inputs[:, chosen], self.targets[chosen]
+        return self.inputs.index_select(1, chosen), self.targets[chosen]
 
     def state_dict(self) -> dict[str, Tensor]:
         return {**super().state_dict(), "remaining": self.remaining}
