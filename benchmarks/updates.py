@@ -15,7 +15,8 @@ from torch.nn import functional
 
 from sylvester.layers import HadamRNN
 from sylvester.models import HadamConfig, HadamModel
-from sylvester.tasks import TRAINING, CopyMemory, sequences
+from sylvester.tasks import TRAINING, CopyMemory
+from sylvester.tasks._task import sequences
 
 from .training_step import resident
 

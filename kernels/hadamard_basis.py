@@ -76,7 +76,8 @@ def _nothing(start: Tensor, steps: int) -> Tensor:
 def _advance(start: Tensor, sign: Tensor, block_size: int, steps: int) -> Tensor:
     """The basis from ``start`` on, (steps + 1, rows, D): the last is where the next block starts."""
     drive = _nothing(start, steps)
-    states, _, _ = hadamard_scan(drive, None, sign, None, start, block_size, False, False, False, False)
+    options = (block_size, 0, False, False, False, False)
+    states, _, _ = hadamard_scan(drive, None, sign, None, start, None, None, None, None, *options)
     return torch.cat((start[None], states))
 
 
@@ -190,10 +191,10 @@ def hadamard_basis_scan_backward(
         if basis is not None and need_drive:
             target = x.block(first, count, by_time(grad_drive, batch_first))
             multiply(rows, width, depth, matrix(grad_last), _rows(basis[:, : x.count]).t(), target, False)
-        *_, of_sign, _, before = hadamard_scan_backward(
+        _, _, of_sign, _, before, *_ = hadamard_scan_backward(
             torch.cat((of_basis[1:], carry[None])), None, _nothing(start, count), None, sign.float(), None,
-            basis[1:] if basis is not None and need_sign else None, start, start.new_empty(0, *start.shape),
-            block_size, False, False, False, False, need_sign,
+            None, None, None, None, basis[1:] if basis is not None and need_sign else None, start,
+            start.new_empty(0, *start.shape), block_size, 0, False, False, False, False, False, need_sign,
         )  # fmt: skip
         carry = before + of_basis[0]
         if need_sign:
