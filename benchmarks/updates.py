@@ -1,4 +1,4 @@
-"""Whole updates of models, as a training loop makes them: what marks of layers time and weigh.
+"""Whole updates of models, as the training loop makes them, freed memory kept: what marks of layers time and weigh.
 
 python -m sylvester.benchmarks.updates copy|digits      peak resident bytes that an update adds to those before it
 """

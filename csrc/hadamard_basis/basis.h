@@ -48,24 +48,49 @@ struct Inputs {
 };
 inline Inputs inputs_of(const Problem& p, const Sequence& s) { return {s, p.steps, p.batch, p.inputs, p.reverse}; }
 
-inline void run_pack(const Kernels& kernels, const Pack& p) {
-  constexpr int64_t kScalar = 16;  // a number is moved at the cost of a vector
-  parallel((p.rows.count + kUnit - 1) / kUnit, kScalar * kUnit * p.depth.count,
-           [&](int64_t begin, int64_t end) { kernels.pack(p, begin * kUnit, std::min(end * kUnit, p.rows.count)); });
+// Rows of a batch are worked on in groups, one thread a group: each makes the basis for itself, since cores that pass
+// it on wait for each other's caches longer than it takes to make. From this many rows on the products take longer than
+// that. Fixed by the batch alone: the gradient adds the groups up.
+constexpr int64_t kGroupRows = 48;
+constexpr int64_t kMostGroups = 8;
+
+inline int64_t group_count(int64_t batch) { return std::clamp<int64_t>(batch / kGroupRows, 1, kMostGroups); }
+
+// The rows of group i of the drive's problem, and the first of them
+inline int64_t first_of(const Problem& p, int64_t i) { return i * p.batch / group_count(p.batch); }
+inline Problem group_of(const Problem& p, int64_t i) {
+  Problem group = p;
+  group.batch = first_of(p, i + 1) - first_of(p, i);
+  group.drive.data = static_cast<char*>(p.drive.data) + first_of(p, i) * p.drive.row * size_of(p.drive.dtype);
+  return group;
 }
 
-inline void run_product(const Kernels& kernels, const Product& p) {
+// Element-operations of one group forward, for the thread grain
+inline int64_t group_cost(const Problem& p) {
+  const int64_t rows = p.batch / group_count(p.batch) + 8;  // what the basis takes is worth eight rows
+  return p.steps * (p.kind == DriveKind::token ? 1 : p.inputs) * p.padded * rows;
+}
+
+enum class Threads { one, all };
+
+// body(begin, end) over [0, count), on one thread or as parallel() shares it
+template <class Body>
+void spread(Threads threads, int64_t count, int64_t cost, const Body& body) {
+  if (threads == Threads::all) return parallel(count, cost, body);
+  if (count > 0) body(int64_t{0}, count);
+}
+
+inline void run_pack(const Kernels& kernels, const Pack& p, Threads threads = Threads::one) {
+  constexpr int64_t kScalar = 16;  // a number is moved at the cost of a vector
+  spread(threads, block_count(p.rows.count, kUnit), kScalar * kUnit * p.depth.count,
+         [&](int64_t begin, int64_t end) { kernels.pack(p, begin * kUnit, std::min(end * kUnit, p.rows.count)); });
+}
+
+inline void run_product(const Kernels& kernels, const Product& p, Threads threads = Threads::one) {
   const int64_t items = block_count(p.c_rows.count, kRowBlock) * block_count(p.columns, kColumnBlock);
   const int64_t rows = std::min(p.c_rows.count, kRowBlock);
-  parallel(items, rows * kColumnBlock * p.b_rows.count, [&](int64_t begin, int64_t end) {
+  spread(threads, items, rows * kColumnBlock * p.b_rows.count, [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; ++item) kernels.multiply(p, item);
-  });
-}
-
-template <class Body>
-void over_columns(const Lookup& p, const Body& body) {
-  parallel(block_count(p.columns, kLookupColumns), kLookupColumns * p.steps * p.batch, [&](int64_t begin, int64_t end) {
-    body(begin * kLookupColumns, std::min(end * kLookupColumns, p.columns));
   });
 }
 
@@ -94,7 +119,7 @@ struct Rows {
 // tokens
 template <class Real>
 void add_products(const Kernels& kernels, const Inputs& x, bool tokens, int64_t j, int64_t n, const Rows<Real>& basis,
-                  int64_t columns, Real* packed, const Rows<Real>& sums) {
+                  int64_t columns, Real* packed, const Rows<Real>& sums, Threads threads = Threads::one) {
   const Dtype real = sizeof(Real) == 8 ? Dtype::float64 : Dtype::float32;
   if (tokens) {
     const Lookup lookup{static_cast<const int64_t*>(x.at(j)),
@@ -109,12 +134,16 @@ void add_products(const Kernels& kernels, const Inputs& x, bool tokens, int64_t 
                         sums.row,
                         columns,
                         real};
-    return over_columns(lookup, [&](int64_t first, int64_t last) { kernels.gather(lookup, first, last); });
+    return spread(threads, block_count(columns, kLookupColumns), kLookupColumns * n * x.batch,
+                  [&](int64_t begin, int64_t end) {
+                    kernels.gather(lookup, begin * kLookupColumns, std::min(end * kLookupColumns, columns));
+                  });
   }
   const Axis depth = steps_by_inputs(n, x.inputs, x.step(), 1), rows = Axis::even(x.batch, x.s.row);
-  run_pack(kernels, {x.at(j), x.s.dtype, rows, depth, packed, real});
-  run_product(kernels, {packed, basis.data, sums.data, steps_by_inputs(n, x.inputs, basis.step, basis.row),
-                        Axis::even(x.batch, sums.row), columns, true, real});
+  run_pack(kernels, {x.at(j), x.s.dtype, rows, depth, packed, real}, threads);
+  const Axis basis_rows = steps_by_inputs(n, x.inputs, basis.step, basis.row);
+  run_product(kernels, {packed, basis.data, sums.data, basis_rows, Axis::even(x.batch, sums.row), columns, true, real},
+              threads);
 }
 
 // The recurrence P_{j+1} = W P_j of the rows [U b], a block of `length` steps at a time
@@ -123,8 +152,8 @@ struct Basis {
   const hadamard_scan::Kernels& scan;
   Problem p;
   int64_t inputs, rows, length;
-  Scratch<Real> nothing, memory, carry;  // carry (rows, D): where the next block starts
-  Rows<Real> block;                      // (length + 1, rows): P_j, and where the next block starts
+  Scratch<Real> nothing, memory, carry, work;  // carry (rows, D): where the next block starts
+  Rows<Real> block;                            // (length + 1, rows): P_j, and where the next block starts
 
   Basis(const Bound& b, const std::optional<Tensor>& bias)
       : scan(hadamard_scan::levels.select(b.p.real)),
@@ -146,6 +175,7 @@ struct Basis {
     p.reverse = false;
     p.batch = rows;
     p.tile_rows = std::clamp<int64_t>((rows + 15) / 16, 1, hadamard_scan::kMaxTileRows);
+    work = scratch<Real>(scan.scratch(p));
     read_start(b, bias);
   }
 
@@ -175,9 +205,7 @@ struct Basis {
     io.h0 = start;
     io.states = {block.at(1, 0), block.step, block.row, p.real};
     io.last = carry.get();
-    parallel_with_scratch<Real>(tile_count(p), tile_cost(p), scan.scratch(p), [&](int64_t begin, int64_t end, Real* s) {
-      for (int64_t tile = begin; tile < end; ++tile) scan.forward(p, io, tile, s);
-    });
+    for (int64_t tile = 0; tile < tile_count(p); ++tile) scan.forward(p, io, tile, work.get());
   }
 };
 

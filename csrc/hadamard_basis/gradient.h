@@ -2,6 +2,7 @@
 // its rows, the backward kernel of hadamard_scan takes that through the recurrence.
 #pragma once
 
+#include <deque>
 #include <tuple>
 
 #include "hadamard_basis/basis.h"
@@ -13,37 +14,33 @@ struct Wanted {
 };
 using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 
-constexpr int64_t kMostPartials = 64;
-
 template <class Real>
 struct Gradient {
   const Kernels& kernels;
-  const Problem& p;  // of the drive
+  const Problem p;  // of the rows of the group
   Basis<Real>& basis;
   const Inputs x;
   const Real* given;  // dL/dlast (B,D)
   Dtype real;
-  int64_t row, batch_row, partials, partial;  // how many, and the elements of one
+  int64_t row, batch_row;
   Scratch<Real> grad_rows, grad_columns, bias_row, memory, packed, products, sums;
   Rows<Real> block;  // dL/dP_j, like basis.block; the last row: of where the next block starts
 
-  Gradient(const Bound& b, Basis<Real>& of, const Real* grad_last, const Wanted& need, bool bias)
-      : kernels(levels.select(b.p.real)),
-        p(b.p),
+  Gradient(const Problem& group, Basis<Real>& of, const Real* grad_last, const Wanted& need, bool bias)
+      : kernels(levels.select(group.real)),
+        p(group),
         basis(of),
         x(inputs_of(p, p.drive)),
         given(grad_last),
         real(p.real),
         row(basis.block.row),
-        batch_row(odd_lines((p.batch + 15) / 16 * 16)),
-        partials(std::clamp<int64_t>(tile_count(basis.p), 1, kMostPartials)),
-        partial(hadamard_scan::Partial(basis.p, false).elements) {
+        batch_row(odd_lines((p.batch + 15) / 16 * 16)) {
     const int64_t most = std::max(p.batch, need.drive ? p.width : 0) * basis.length * p.inputs;
     memory = padded_rows<Real>(p, (basis.length + 1) * basis.block.step);
     block = {memory.get(), basis.block.step, row};
     std::fill(block.at(basis.length, 0), block.at(basis.length + 1, 0), Real{0});
     packed = scratch<Real>(p.kind == DriveKind::token ? 0 : most);
-    sums = zeros<Real>(partials * partial);
+    sums = zeros<Real>(hadamard_scan::Partial(basis.p, false).elements);
     grad_rows = padded_rows<Real>(p, p.batch * row);
     for (int64_t i = 0; i < p.batch; ++i) std::copy_n(given + i * p.width, p.width, grad_rows.get() + i * row);
     if (bias) {
@@ -76,7 +73,7 @@ struct Gradient {
                           row,
                           p.padded,
                           real};
-      over_columns(lookup, [&](int64_t first, int64_t last) { kernels.scatter(lookup, first, last); });
+      kernels.scatter(lookup, 0, p.padded);
     } else {
       const Axis rows = steps_by_inputs(n, p.inputs, x.step(), 1), depth = Axis::even(p.batch, x.s.row);
       run_pack(kernels, {x.at(j), x.s.dtype, rows, depth, packed.get(), real});
@@ -100,7 +97,7 @@ struct Gradient {
                         steps_by_inputs(n, p.inputs, out.step(), 1),
                         Axis::even(p.batch, to.row),
                         real};
-    parallel(n * p.inputs, 16 * p.batch, [&](int64_t begin, int64_t end) { kernels.unpack(unpack, begin, end); });
+    kernels.unpack(unpack, 0, n * p.inputs);
   }
 
   // Takes block's n steps through the recurrence; what their start gets joins the last row, for the block before
@@ -112,18 +109,33 @@ struct Gradient {
     if (need_sign) io.states = {basis.block.at(1, 0), basis.block.step, basis.block.row, real};
     io.grad_h0 = basis.carry.get();
     io.need_sign = need_sign;
-    const int64_t tiles = tile_count(r);
-    parallel_with_scratch<Real>(partials, 3 * tile_cost(r) * tiles / partials, basis.scan.scratch(r),
-                                [&](int64_t begin, int64_t end, Real* s) {
-                                  for (int64_t i = begin; i < end; ++i)
-                                    for (int64_t tile = i * tiles / partials; tile < (i + 1) * tiles / partials; ++tile)
-                                      basis.scan.backward(r, io, tile, sums.get() + i * partial, s);
-                                });
+    for (int64_t tile = 0; tile < tile_count(r); ++tile) {
+      basis.scan.backward(r, io, tile, sums.get(), basis.work.get());
+    }
     for (int64_t i = 0; i < basis.rows; ++i) {
       const Real *direct = block.at(0, i), *later = basis.carry.get() + i * p.width;
       Real* to = block.at(basis.length, i);
       for (int64_t d = 0; d < p.width; ++d) to[d] = direct[d] + later[d];
     }
+  }
+
+  // All blocks, from the last to the first
+  void run(const Real* starts, const Wanted& need, const Sequence& grad_drive) {
+    const int64_t blocks = basis.blocks(p.steps);
+    for (int64_t k = blocks; k-- > 0;) {
+      const int64_t n = basis.steps_of(k, p.steps), j = k * basis.length;
+      const bool more = k + 1 < blocks;
+      if (need.drive || need.sign) basis.fill(starts + k * basis.rows * p.width, n, more);
+      fill(j, n);
+      if (need.drive) write_drive(grad_drive, j, n);
+      adjoin(n, more, need.sign);
+    }
+  }
+
+  void add(const Gradient& other) {
+    for (int64_t i = 0; i < basis.rows; ++i)
+      for (int64_t d = 0; d < p.width; ++d) block.at(basis.length, i)[d] += other.block.at(basis.length, i)[d];
+    for (int64_t d = 0; d < p.width; ++d) sums[d] += other.sums[d];
   }
 
   // Rows [first, first + count) of the gradient of [U b]; transposed: element (i, d) goes to (d, i)
@@ -142,8 +154,6 @@ struct Gradient {
     Tensor out = empty({p.width}, hadamard_scan::scalar_type(real));
     Real* to = static_cast<Real*>(out.data_ptr());
     std::copy_n(sums.get(), p.width, to);
-    for (int64_t i = 1; i < partials; ++i)
-      for (int64_t d = 0; d < p.width; ++d) to[d] += sums[i * partial + d];
     return type == out.scalar_type() ? out : torch::stable::to(out, type);
   }
 };
@@ -152,30 +162,35 @@ template <class Real>
 Gradients run_backward(const Bound& b, const Tensor& grad_last, const Tensor& weight, const Tensor& sign,
                        const std::optional<Tensor>& bias, const Tensor& starts, const Wanted& need) {
   const Problem& p = b.p;
-  Basis<Real> basis(b, bias);
-  const Real* start = static_cast<const Real*>(starts.data_ptr());
+  const Real* from = static_cast<const Real*>(grad_last.data_ptr());
   Tensor grad_drive = need.drive ? empty(b.sequence_shape(p.inputs), b.io) : empty({0}, b.io);
-  Sequence to{};
-  if (need.drive) to = hadamard_scan::sequence(grad_drive, b.axes, p.drive.dtype);
-  Gradient<Real> gradient(b, basis, static_cast<const Real*>(grad_last.data_ptr()), need, bias.has_value());
-  const int64_t blocks = basis.blocks(p.steps);
-  for (int64_t k = blocks; k-- > 0;) {
-    const int64_t n = basis.steps_of(k, p.steps), j = k * basis.length;
-    const bool more = k + 1 < blocks;
-    if (need.drive || need.sign) basis.fill(start + k * basis.rows * p.width, n, more);
-    gradient.fill(j, n);
-    if (need.drive) gradient.write_drive(to, j, n);
-    gradient.adjoin(n, more, need.sign);
+  Sequence whole{};
+  if (need.drive) whole = hadamard_scan::sequence(grad_drive, b.axes, p.drive.dtype);
+  std::deque<Basis<Real>> bases;
+  std::deque<Gradient<Real>> groups;
+  for (int64_t i = 0; i < group_count(p.batch); ++i) {
+    groups.emplace_back(group_of(p, i), bases.emplace_back(b, bias), from + first_of(p, i) * p.width, need,
+                        bias.has_value());
   }
+  const int64_t count = static_cast<int64_t>(groups.size());
+  parallel(count, 2 * group_cost(p), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      Sequence part = whole;
+      if (need.drive) part.data = static_cast<char*>(whole.data) + first_of(p, i) * whole.row * size_of(whole.dtype);
+      groups[i].run(static_cast<const Real*>(starts.data_ptr()), need, part);
+    }
+  });
+  Gradient<Real>& sum = groups.front();
+  for (int64_t i = 1; i < count; ++i) sum.add(groups[i]);
   const ScalarType sign_type = sign.scalar_type(), weight_type = weight.scalar_type();
   Tensor grad_weight = empty({0}, weight_type), grad_bias = empty({0}, sign_type);
   if (need.weight && p.kind == DriveKind::fused) {
-    grad_weight = gradient.start(0, p.inputs, {p.width, p.inputs}, true, weight_type);
+    grad_weight = sum.start(0, p.inputs, {p.width, p.inputs}, true, weight_type);
   } else if (need.weight) {
-    grad_weight = gradient.start(0, p.inputs, {p.inputs, p.width}, false, weight_type);
+    grad_weight = sum.start(0, p.inputs, {p.inputs, p.width}, false, weight_type);
   }
-  if (bias) grad_bias = gradient.start(p.inputs, 1, {p.width}, false, bias->scalar_type());
-  return {grad_drive, grad_weight, need.sign ? gradient.sign(sign_type) : empty({0}, sign_type), grad_bias};
+  if (bias) grad_bias = sum.start(p.inputs, 1, {p.width}, false, bias->scalar_type());
+  return {grad_drive, grad_weight, need.sign ? sum.sign(sign_type) : empty({0}, sign_type), grad_bias};
 }
 
 }  // namespace sylvester::hadamard_basis

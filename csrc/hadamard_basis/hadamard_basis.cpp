@@ -1,9 +1,11 @@
 #include "hadamard_basis/hadamard_basis.h"
 
+#include <deque>
 #include <tuple>
 
 #include "hadamard_basis/basis.h"
 #include "hadamard_basis/gradient.h"
+#include "hadamard_basis/sums.h"
 
 namespace sylvester::hadamard_basis {
 namespace {
@@ -28,63 +30,22 @@ Bound bind_basis(const Tensor& drive, const Tensor& weight, const Tensor& sign, 
   return hadamard_scan::bind(drive, {rows, sign, none, none, block, 0}, none, reverse, axes_of(batch_first));
 }
 
-// Sums over the steps: of the inputs, (B,P), and of the biases, (P)
-template <class Real>
-struct Sums {
-  int64_t batch, width;
-  Scratch<Real> memory, shift;
-  Rows<Real> rows;
-
-  Sums(int64_t rows_of_batch, int64_t columns, int64_t padded)
-      : batch(rows_of_batch),
-        width(columns),
-        memory(zeros<Real>(batch * odd_lines(padded))),
-        shift(zeros<Real>(padded)),
-        rows{memory.get(), 0, odd_lines(padded)} {}
-  void add_bias(const Rows<Real>& basis, int64_t steps, int64_t row) {
-    constexpr int64_t kSideBySide = 16;                 // sums in registers
-    for (int64_t d = 0; d < width; d += kSideBySide) {  // rows are padded to as many
-      Real sum[kSideBySide];
-      std::copy_n(shift.get() + d, kSideBySide, sum);
-      for (int64_t j = 0; j < steps; ++j) {
-        const Real* from = basis.at(j, row) + d;
-        for (int64_t i = 0; i < kSideBySide; ++i) sum[i] += from[i];
-      }
-      std::copy_n(sum, kSideBySide, shift.get() + d);
-    }
-  }
-  Tensor last(const Real* added) const {
-    Tensor out = empty({batch, width}, sizeof(Real) == 8 ? ScalarType::Double : ScalarType::Float);
-    Real* to = static_cast<Real*>(out.data_ptr());
-    for (int64_t b = 0; b < batch; ++b, to += width) {
-      const Real* from = rows.at(0, b);
-      for (int64_t d = 0; d < width; ++d) to[d] = from[d] + added[d];
-    }
-    return out;
-  }
-};
-
 template <class Real>
 std::tuple<Tensor, Tensor> run_scan(const Bound& b, const std::optional<Tensor>& bias, bool keep) {
   const Problem& p = b.p;
-  const Kernels& kernels = levels.select(p.real);
-  const ScalarType real = scalar_type(p.real);
-  Basis<Real> basis(b, bias);
-  const int64_t blocks = basis.blocks(p.steps);
-  const bool tokens = p.kind == DriveKind::token;
-  const Scratch<Real> packed = scratch<Real>(tokens ? 0 : p.batch * basis.length * p.inputs);
-  Sums<Real> sums(p.batch, p.width, p.padded);
-  Tensor starts = empty({keep ? blocks : 0, basis.rows, p.width}, real);
-  Real* kept = static_cast<Real*>(starts.data_ptr());
-  for (int64_t k = 0; k < blocks; ++k) {
-    const int64_t n = basis.steps_of(k, p.steps), size = basis.rows * p.width;
-    if (keep) std::copy_n(basis.carry.get(), size, kept + k * size);
-    basis.fill(basis.carry.get(), n, k + 1 < blocks);
-    add_products(kernels, inputs_of(p, p.drive), tokens, k * basis.length, n, basis.block, p.padded, packed.get(),
-                 sums.rows);
-    if (bias) sums.add_bias(basis.block, n, p.inputs);
-  }
-  return {sums.last(sums.shift.get()), starts};
+  std::deque<Group<Real>> groups;
+  for (int64_t i = 0; i < group_count(p.batch); ++i) groups.emplace_back(b, group_of(p, i), bias);
+  const Basis<Real>& basis = groups.front().basis;
+  Tensor starts = empty({keep ? basis.blocks(p.steps) : 0, basis.rows, p.width}, scalar_type(p.real));
+  Tensor last = empty({p.batch, p.width}, scalar_type(p.real));
+  Real *kept = static_cast<Real*>(starts.data_ptr()), *to = static_cast<Real*>(last.data_ptr());
+  parallel(static_cast<int64_t>(groups.size()), group_cost(p), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      groups[i].run(bias.has_value(), keep && i == 0 ? kept : nullptr);
+      groups[i].sums.write(groups[i].sums.shift.get(), to + first_of(p, i) * p.width);
+    }
+  });
+  return {last, starts};
 }
 
 std::tuple<Tensor, Tensor> scan(const Tensor& drive, const Tensor& weight, const Tensor& sign,
@@ -166,9 +127,11 @@ Tensor run_apply(const Inputs& x, bool tokens, const Tensor& basis, const Tensor
         for (int64_t i = 0; i < x.inputs; ++i) std::copy_n(block.at(k, i), width, whole.at(k, i));
       block = whole;
     }
-    add_products(kernels, x, tokens, j, n, block, padded, packed.get(), sums.rows);
+    add_products(kernels, x, tokens, j, n, block, padded, packed.get(), sums.rows, Threads::all);
   }
-  return sums.last(static_cast<const Real*>(shift.data_ptr()));
+  Tensor last = empty({x.batch, width}, scalar_type(real));
+  sums.write(static_cast<const Real*>(shift.data_ptr()), static_cast<Real*>(last.data_ptr()));
+  return last;
 }
 
 Tensor apply(const Tensor& drive, const Tensor& basis, const Tensor& shift, bool reverse, bool batch_first) {

@@ -107,7 +107,7 @@ struct BackwardTile : Tile<V> {
         __builtin_prefetch(from + n * stride);  // far apart in memory; beyond the end it may be any place
         widen_row<V>(from, io.grad_outputs.dtype, p.readout.outputs, this->outputs + c * output_row(p));
       }
-      const States<Real> of_row{activated ? hidden[r] : nullptr, states.out[r], states.drive[r]};
+      const States<V> of_row{activated ? hidden[r] : nullptr, states.out[r], states.drive[r]};
       read_back<V>(p, of_row, this->outputs, n, g, partial + at_partial.readout, partial + at_partial.readout_bias);
     }
   }
@@ -200,7 +200,7 @@ struct BackwardTile : Tile<V> {
     const char* from = element(io.grad_last_outputs, 0, this->first + r);
     widen_row<V>(from, io.grad_last_outputs.dtype, p.readout.outputs, this->outputs);
     const Real* h = this->work;
-    read_back<V>(p, States<Real>{&h, nullptr, nullptr}, this->outputs, 1, this->grads, partial + at_partial.readout,
+    read_back<V>(p, States<V>{&h, nullptr, nullptr}, this->outputs, 1, this->grads, partial + at_partial.readout,
                  partial + at_partial.readout_bias);
     for (int64_t i = 0; i < p.padded; i += kLanes) {
       store(incoming + i, add(load<V>(incoming + i), load<V>(this->grads + i)));

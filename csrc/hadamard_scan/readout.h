@@ -16,21 +16,25 @@ constexpr int kOutputGroup = V::kRegisters >= 16 ? 10 : 3;
 template <class V, int Samples, int Outputs>
 SYLVESTER_INLINE void read_out_block(const typename V::Real* h, int64_t width, const typename V::Real* w, int64_t row,
                                      typename V::Real* y) {
-  V sum[Samples][(Outputs + 3) / 4 * 4];
-  for (auto& chains : sum)
-    for (V& chain : chains) chain = zero<V>();
+  constexpr int kFours = (Outputs + 3) / 4;
+  V sum[Samples][kFours * 4];
+#pragma GCC unroll 32
+  for (int n = 0; n < Samples * kFours * 4; ++n) sum[n % Samples][n / Samples] = zero<V>();
   for (int64_t d = 0; d < width; d += kLanes) {
     V a[Samples];
+#pragma GCC unroll 2
     for (int s = 0; s < Samples; ++s) a[s] = relu(load<V>(h + s * width + d));
-    for (int o = 0; o < Outputs; ++o) {
-      const V weight = load<V>(w + o * width + d);
-      for (int s = 0; s < Samples; ++s) sum[s][o] = fma(a[s], weight, sum[s][o]);
+#pragma GCC unroll 32
+    for (int n = 0; n < Samples * Outputs; ++n) {
+      const int o = n / Samples, s = n % Samples;
+      sum[s][o] = fma(a[s], load<V>(w + o * width + d), sum[s][o]);
     }
   }
-  for (int s = 0; s < Samples; ++s)
-    for (int o = 0; o < Outputs; o += 4) {
-      sum_lanes(sum[s][o], sum[s][o + 1], sum[s][o + 2], sum[s][o + 3], y + s * row + o);
-    }
+#pragma GCC unroll 32
+  for (int n = 0; n < Samples * kFours; ++n) {
+    const V* four = sum[n % Samples] + n / Samples * 4;
+    sum_lanes(four[0], four[1], four[2], four[3], y + n % Samples * row + n / Samples * 4);
+  }
 }
 
 template <class V, int Samples, int Outputs>
@@ -72,60 +76,83 @@ void read_out(const Problem& p, const typename V::Real* h, int64_t samples, type
 }
 
 // The states of one row: given, or made of r = s∘(h − z − b)
-template <class Real>
+template <class V>
 struct States {
+  using Real = typename V::Real;
   const Real* const* h;  // or null
   const Real* const* r;
   const Real* const* z;
+
+  // max(h, 0) of step c, elements [i, i + 16); s and b are theirs
+  SYLVESTER_INLINE V read(int64_t c, int64_t i, V s, V b) const {
+    if (h != nullptr) return relu(load<V>(h[c] + i));
+    return relu(add(flip(load<V>(r[c] + i), s), add(load<V>(z[c] + i), b)));
+  }
 };
+
+// Steps c and c + 1 (Steps = 2: side by side, for each is a chain of Outputs products) of one vector
+template <class V, int Steps, int Outputs>
+SYLVESTER_INLINE void read_back_steps(const V (&a)[Steps], const typename V::Real* dy, int64_t row,
+                                      const V (&weight)[Outputs], V (&sum)[Outputs], bool starts, typename V::Real* g,
+                                      int64_t g_row) {
+  V up[Steps];
+#pragma GCC unroll 2
+  for (int c = 0; c < Steps; ++c) up[c] = starts ? zero<V>() : load<V>(g + c * g_row);
+#pragma GCC unroll 32
+  for (int n = 0; n < Outputs * Steps; ++n) {
+    const int j = n / Steps, c = n % Steps;
+    const V factor = broadcast<V>(dy[c * row + j]);
+    up[c] = fma(factor, weight[j], up[c]);
+    sum[j] = fma(factor, a[c], sum[j]);
+  }
+#pragma GCC unroll 2
+  for (int c = 0; c < Steps; ++c) store(g + c * g_row, where_nonzero(a[c], up[c]));
+}
 
 // For outputs [o, o + Outputs) and the steps of one row: g[c] += Σ_o dy[c][o] V[o] where h > 0, and
 // dV[o] += Σ_c dy[c][o] max(h[c], 0)
 template <class V, int Outputs>
-void read_back_block(const Problem& p, const States<typename V::Real>& states, const typename V::Real* dy, int64_t n,
-                     int64_t o, bool starts, typename V::Real* g, typename V::Real* grad_weight) {
+void read_back_block(const Problem& p, const States<V>& states, const typename V::Real* dy, int64_t n, int64_t o,
+                     typename V::Real* g, typename V::Real* grad_weight) {
   using Real = typename V::Real;
-  const auto* sign = static_cast<const Real*>(p.sign);
-  const auto* bias = sign + p.padded;
+  const auto *sign = static_cast<const Real*>(p.sign), *bias = sign + p.padded;
   const auto* w = static_cast<const Real*>(p.readout.weight) + o * p.padded;
   const int64_t row = output_row(p);
   grad_weight += o * p.padded;
   for (int64_t i = 0; i < p.padded; i += kLanes) {
     V weight[Outputs], sum[Outputs];
+#pragma GCC unroll 16
     for (int j = 0; j < Outputs; ++j) weight[j] = load<V>(w + j * p.padded + i);
+#pragma GCC unroll 16
     for (int j = 0; j < Outputs; ++j) sum[j] = load<V>(grad_weight + j * p.padded + i);
     const V s = load<V>(sign + i), b = load<V>(bias + i);
-    for (int64_t c = 0; c < n; ++c) {
-      V h;
-      if (states.h != nullptr) h = load<V>(states.h[c] + i);
-      if (states.h == nullptr) h = add(flip(load<V>(states.r[c] + i), s), add(load<V>(states.z[c] + i), b));
-      const V a = relu(h);
-      V up = starts ? zero<V>() : load<V>(g + c * p.padded + i);
-      for (int j = 0; j < Outputs; ++j) {
-        const V factor = broadcast<V>(dy[c * row + o + j]);
-        up = fma(factor, weight[j], up);
-        sum[j] = fma(factor, a, sum[j]);
-      }
-      store(g + c * p.padded + i, where_nonzero(a, up));
+    int64_t c = 0;
+    for (; c + 2 <= n; c += 2) {
+      const V a[2] = {states.read(c, i, s, b), states.read(c + 1, i, s, b)};
+      read_back_steps<V, 2, Outputs>(a, dy + c * row + o, row, weight, sum, o == 0, g + c * p.padded + i, p.padded);
     }
+    if (c < n) {
+      const V a[1] = {states.read(c, i, s, b)};
+      read_back_steps<V, 1, Outputs>(a, dy + c * row + o, row, weight, sum, o == 0, g + c * p.padded + i, p.padded);
+    }
+#pragma GCC unroll 16
     for (int j = 0; j < Outputs; ++j) store(grad_weight + j * p.padded + i, sum[j]);
   }
 }
 
 template <class V, int Outputs>
-void read_back_group(int64_t outputs, const Problem& p, const States<typename V::Real>& states,
-                     const typename V::Real* dy, int64_t n, int64_t o, typename V::Real* g,
-                     typename V::Real* grad_weight) {
+void read_back_group(int64_t outputs, const Problem& p, const States<V>& states, const typename V::Real* dy, int64_t n,
+                     int64_t o, typename V::Real* g, typename V::Real* grad_weight) {
   if constexpr (Outputs > 1) {
     if (outputs < Outputs) return read_back_group<V, Outputs - 1>(outputs, p, states, dy, n, o, g, grad_weight);
   }
-  read_back_block<V, Outputs>(p, states, dy, n, o, o == 0, g, grad_weight);
+  read_back_block<V, Outputs>(p, states, dy, n, o, g, grad_weight);
 }
 
 // From dy (n, output_row) of one row to g (n, P), with dV (O,P) and db_o added to
 template <class V>
-void read_back(const Problem& p, const States<typename V::Real>& states, const typename V::Real* dy, int64_t n,
-               typename V::Real* g, typename V::Real* grad_weight, typename V::Real* grad_bias) {
+void read_back(const Problem& p, const States<V>& states, const typename V::Real* dy, int64_t n, typename V::Real* g,
+               typename V::Real* grad_weight, typename V::Real* grad_bias) {
   const int64_t outputs = p.readout.outputs, row = output_row(p);
   for_output_groups<V>(outputs, [&](int64_t begin, int64_t end) {
     read_back_group<V, kOutputGroup<V>>(end - begin, p, states, dy, n, begin, g, grad_weight);
