@@ -49,25 +49,25 @@ struct Inputs {
 inline Inputs inputs_of(const Problem& p, const Sequence& s) { return {s, p.steps, p.batch, p.inputs, p.reverse}; }
 
 // Rows of a batch are worked on in groups, one thread a group: each makes the basis for itself, since cores that pass
-// it on wait for each other's caches longer than it takes to make. From this many rows on the products take longer than
-// that. Fixed by the batch alone: the gradient adds the groups up.
+// it on wait for each other's caches longer than it takes to make. From this many rows on the products take longer.
 constexpr int64_t kGroupRows = 48;
 constexpr int64_t kMostGroups = 8;
 
 inline int64_t group_count(int64_t batch) { return std::clamp<int64_t>(batch / kGroupRows, 1, kMostGroups); }
 
-// The rows of group i of the drive's problem, and the first of them
-inline int64_t first_of(const Problem& p, int64_t i) { return i * p.batch / group_count(p.batch); }
-inline Problem group_of(const Problem& p, int64_t i) {
+// The rows [first, first + batch) of group i of `groups`
+inline int64_t first_of(const Problem& p, int64_t i, int64_t groups) { return i * p.batch / groups; }
+inline Problem group_of(const Problem& p, int64_t i, int64_t groups) {
+  const int64_t first = first_of(p, i, groups);
   Problem group = p;
-  group.batch = first_of(p, i + 1) - first_of(p, i);
-  group.drive.data = static_cast<char*>(p.drive.data) + first_of(p, i) * p.drive.row * size_of(p.drive.dtype);
+  group.batch = first_of(p, i + 1, groups) - first;
+  group.drive.data = static_cast<char*>(p.drive.data) + first * p.drive.row * size_of(p.drive.dtype);
   return group;
 }
 
 // Element-operations of one group forward, for the thread grain
-inline int64_t group_cost(const Problem& p) {
-  const int64_t rows = p.batch / group_count(p.batch) + 8;  // what the basis takes is worth eight rows
+inline int64_t group_cost(const Problem& p, int64_t groups) {
+  const int64_t rows = p.batch / groups + 8;  // what the basis takes is worth eight rows
   return p.steps * (p.kind == DriveKind::token ? 1 : p.inputs) * p.padded * rows;
 }
 

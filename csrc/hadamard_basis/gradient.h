@@ -168,15 +168,16 @@ Gradients run_backward(const Bound& b, const Tensor& grad_last, const Tensor& we
   if (need.drive) whole = hadamard_scan::sequence(grad_drive, b.axes, p.drive.dtype);
   std::deque<Basis<Real>> bases;
   std::deque<Gradient<Real>> groups;
-  for (int64_t i = 0; i < group_count(p.batch); ++i) {
-    groups.emplace_back(group_of(p, i), bases.emplace_back(b, bias), from + first_of(p, i) * p.width, need,
-                        bias.has_value());
+  const int64_t count = group_count(p.batch);  // by the batch alone: the groups are added up
+  for (int64_t i = 0; i < count; ++i) {
+    groups.emplace_back(group_of(p, i, count), bases.emplace_back(b, bias), from + first_of(p, i, count) * p.width,
+                        need, bias.has_value());
   }
-  const int64_t count = static_cast<int64_t>(groups.size());
-  parallel(count, 2 * group_cost(p), [&](int64_t begin, int64_t end) {
+  parallel(count, 2 * group_cost(p, count), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       Sequence part = whole;
-      if (need.drive) part.data = static_cast<char*>(whole.data) + first_of(p, i) * whole.row * size_of(whole.dtype);
+      const int64_t first = first_of(p, i, count);
+      if (need.drive) part.data = static_cast<char*>(whole.data) + first * whole.row * size_of(whole.dtype);
       groups[i].run(static_cast<const Real*>(starts.data_ptr()), need, part);
     }
   });

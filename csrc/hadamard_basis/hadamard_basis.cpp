@@ -34,15 +34,17 @@ template <class Real>
 std::tuple<Tensor, Tensor> run_scan(const Bound& b, const std::optional<Tensor>& bias, bool keep) {
   const Problem& p = b.p;
   std::deque<Group<Real>> groups;
-  for (int64_t i = 0; i < group_count(p.batch); ++i) groups.emplace_back(b, group_of(p, i), bias);
+  // As many as there are threads: a row's sum does not depend on its group.
+  const int64_t count = std::min<int64_t>(group_count(p.batch), torch::stable::get_num_threads());
+  for (int64_t i = 0; i < count; ++i) groups.emplace_back(b, group_of(p, i, count), bias);
   const Basis<Real>& basis = groups.front().basis;
   Tensor starts = empty({keep ? basis.blocks(p.steps) : 0, basis.rows, p.width}, scalar_type(p.real));
   Tensor last = empty({p.batch, p.width}, scalar_type(p.real));
   Real *kept = static_cast<Real*>(starts.data_ptr()), *to = static_cast<Real*>(last.data_ptr());
-  parallel(static_cast<int64_t>(groups.size()), group_cost(p), [&](int64_t begin, int64_t end) {
+  parallel(count, group_cost(p, count), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       groups[i].run(bias.has_value(), keep && i == 0 ? kept : nullptr);
-      groups[i].sums.write(groups[i].sums.shift.get(), to + first_of(p, i) * p.width);
+      groups[i].sums.write(groups[i].sums.shift.get(), to + first_of(p, i, count) * p.width);
     }
   });
   return {last, starts};

@@ -133,12 +133,13 @@ struct BackwardTile : Tile<V> {
 
   // λ is summed by token, run by run of equal ones; the bias's gradient is then the sum over the tokens.
   void accumulate_tokens(const Strip& strip, int64_t r, const Real* const* rebuilt) {
-    const auto token = [&](int64_t c) {
-      return token_of(p, this->time_of(strip.start - c), this->first + strip.row + r);
-    };
+    int64_t tokens[kMaxTileSteps];
+    for (int64_t c = 0; c < strip.steps; ++c) {
+      tokens[c] = token_of(p, this->time_of(strip.start - c), this->first + strip.row + r);
+    }
     for (int64_t c = 0; c < strip.steps;) {
-      const int64_t first_token = token(c), begin = c;
-      while (c < strip.steps && token(c) == first_token) ++c;
+      const int64_t first_token = tokens[c], begin = c;
+      while (c < strip.steps && tokens[c] == first_token) ++c;
       Real* to = partial + at_partial.weight + first_token * p.padded;
       accumulate<V>(p, adjoint.out[r], rebuilt, begin, c, partial + at_partial.sign, to);
     }

@@ -43,10 +43,10 @@ void forward_strip(Tile<V>& t, const Forward& io, const Strip& strip, bool strea
   t.write_output(io.states, strip, steps);
   if (io.outputs.data == nullptr) return;
   read_out<V>(p, t.out, strip.rows * strip.steps, t.outputs);
-  const auto* from = t.outputs;
+  auto* y = t.outputs;
   for (int64_t r = 0; r < strip.rows; ++r) {
-    for (int64_t c = 0; c < strip.steps; ++c, from += output_row(p)) {
-      narrow_row<V>(from, io.outputs.dtype, p.readout.outputs, t.at(io.outputs, strip.start + c, strip.row + r));
+    for (int64_t c = 0; c < strip.steps; ++c, y += output_row(p)) {
+      write_outputs<V>(p, y, io.outputs.dtype, t.at(io.outputs, strip.start + c, strip.row + r));
     }
   }
 }
@@ -86,8 +86,7 @@ void forward_rows(Tile<V>& t, const Forward& io) {
     write_state<V>(t.state_rows[r], p, t.first + r, io.last);
     if (io.last_outputs.data == nullptr) continue;
     read_out<V>(p, t.state_rows[r], 1, t.outputs);
-    void* to = element(io.last_outputs, 0, t.first + r);
-    narrow_row<V>(t.outputs, io.last_outputs.dtype, p.readout.outputs, to);
+    write_outputs<V>(p, t.outputs, io.last_outputs.dtype, element(io.last_outputs, 0, t.first + r));
   }
 }
 

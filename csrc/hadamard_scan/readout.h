@@ -65,14 +65,23 @@ void read_out_samples(const Problem& p, const typename V::Real* h, typename V::R
 
 template <class V>
 void read_out(const Problem& p, const typename V::Real* h, int64_t samples, typename V::Real* y) {
-  const auto* bias = static_cast<const typename V::Real*>(p.readout.bias);
   const int64_t row = output_row(p);
   int64_t s = 0;
   for (; s + 2 <= samples; s += 2) read_out_samples<V, 2>(p, h + s * p.padded, y + s * row);
   if (s < samples) read_out_samples<V, 1>(p, h + s * p.padded, y + s * row);
-  for (s = 0; s < samples; ++s)
-    for (int64_t o = 0; o < p.readout.outputs; o += kLanes)
-      store(y + s * row + o, add(load<V>(y + s * row + o), load<V>(bias + o)));
+}
+
+// A sample's outputs, with b_o, to memory
+template <class V>
+SYLVESTER_INLINE void write_outputs(const Problem& p, typename V::Real* y, Dtype dtype, void* to) {
+  using Real = typename V::Real;
+  const auto* bias = static_cast<const Real*>(p.readout.bias);
+  const int64_t count = p.readout.outputs;
+  if (dtype == p.real && count < kLanes) {
+    return store_part_as(static_cast<Real*>(to), add(load<V>(y), load<V>(bias)), count);
+  }
+  for (int64_t o = 0; o < count; o += kLanes) store(y + o, add(load<V>(y + o), load<V>(bias + o)));
+  narrow_row<V>(y, dtype, count, to);
 }
 
 // The states of one row: given, or made of r = s∘(h − z − b)
@@ -89,25 +98,6 @@ struct States {
     return relu(add(flip(load<V>(r[c] + i), s), add(load<V>(z[c] + i), b)));
   }
 };
-
-// Steps c and c + 1 (Steps = 2: side by side, for each is a chain of Outputs products) of one vector
-template <class V, int Steps, int Outputs>
-SYLVESTER_INLINE void read_back_steps(const V (&a)[Steps], const typename V::Real* dy, int64_t row,
-                                      const V (&weight)[Outputs], V (&sum)[Outputs], bool starts, typename V::Real* g,
-                                      int64_t g_row) {
-  V up[Steps];
-#pragma GCC unroll 2
-  for (int c = 0; c < Steps; ++c) up[c] = starts ? zero<V>() : load<V>(g + c * g_row);
-#pragma GCC unroll 32
-  for (int n = 0; n < Outputs * Steps; ++n) {
-    const int j = n / Steps, c = n % Steps;
-    const V factor = broadcast<V>(dy[c * row + j]);
-    up[c] = fma(factor, weight[j], up[c]);
-    sum[j] = fma(factor, a[c], sum[j]);
-  }
-#pragma GCC unroll 2
-  for (int c = 0; c < Steps; ++c) store(g + c * g_row, where_nonzero(a[c], up[c]));
-}
 
 // For outputs [o, o + Outputs) and the steps of one row: g[c] += Σ_o dy[c][o] V[o] where h > 0, and
 // dV[o] += Σ_c dy[c][o] max(h[c], 0)
@@ -126,14 +116,16 @@ void read_back_block(const Problem& p, const States<V>& states, const typename V
 #pragma GCC unroll 16
     for (int j = 0; j < Outputs; ++j) sum[j] = load<V>(grad_weight + j * p.padded + i);
     const V s = load<V>(sign + i), b = load<V>(bias + i);
-    int64_t c = 0;
-    for (; c + 2 <= n; c += 2) {
-      const V a[2] = {states.read(c, i, s, b), states.read(c + 1, i, s, b)};
-      read_back_steps<V, 2, Outputs>(a, dy + c * row + o, row, weight, sum, o == 0, g + c * p.padded + i, p.padded);
-    }
-    if (c < n) {
-      const V a[1] = {states.read(c, i, s, b)};
-      read_back_steps<V, 1, Outputs>(a, dy + c * row + o, row, weight, sum, o == 0, g + c * p.padded + i, p.padded);
+    for (int64_t c = 0; c < n; ++c) {
+      const V a = states.read(c, i, s, b);
+      V up = o == 0 ? zero<V>() : load<V>(g + c * p.padded + i);
+#pragma GCC unroll 16
+      for (int j = 0; j < Outputs; ++j) {
+        const V factor = broadcast<V>(dy[c * row + o + j]);
+        up = fma(factor, weight[j], up);
+        sum[j] = fma(factor, a, sum[j]);
+      }
+      store(g + c * p.padded + i, where_nonzero(a, up));
     }
 #pragma GCC unroll 16
     for (int j = 0; j < Outputs; ++j) store(grad_weight + j * p.padded + i, sum[j]);
