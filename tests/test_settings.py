@@ -120,7 +120,7 @@ class HalfSolved(Slope):
         return share >= 0.5
 
 
-@pytest.mark.parametrize("spare, steps", [(0.8, 4), (0.4, 12)])
+@pytest.mark.parametrize("spare, steps", [(0.8, 4), (0.4, 12), (0.0, 12)])
 def test_training_ends_when_the_task_is_solved_with_something_to_spare(spare: float, steps: int) -> None:
     settings = Settings(steps=12, batch_size=2, evaluate_every=4, evaluation_sequences=2, spare=spare)
     result = train(Constant(), HalfSolved(), settings)

@@ -150,7 +150,7 @@ class _Training:
 
 def _solved(model: Any, task: Task, settings: Settings, now: Progress) -> bool:
     """Whether the training batch is solved and then, with something to spare, fresh sequences are."""
-    if not task.solved(now.loss, now.score):
+    if settings.spare == 0 or not task.solved(now.loss, now.score):
         return False
     fresh = evaluate(model, task, settings.evaluation_sequences, seed=settings.seed, stream=VALIDATION)
     return task.solved(fresh.loss, fresh.score, settings.spare)

@@ -37,6 +37,7 @@ SETTINGS = {
     "decay": "What they fall to over all steps, as a factor.",
     "stages": "Equal parts of the steps, for the schedule step.",
     "clip_norm": "Longest gradient of all parameters together; any when left out.",
+    "spare": "Share of the allowed loss and mistakes at which training ends before its steps; 0: never.",
     "seed": "Fixes initial values and sequences.",
 }
 """The settings that are options, and their help; a task's own defaults are shown with them."""
