@@ -15,8 +15,7 @@ from torch.nn import functional
 
 from sylvester.layers import HadamRNN
 from sylvester.models import HadamConfig, HadamModel
-from sylvester.tasks import TRAINING, CopyMemory
-from sylvester.tasks._task import sequences
+from sylvester.tasks import CopyMemory
 
 from .training_step import resident
 
@@ -40,10 +39,10 @@ def copy(length: int = 1000) -> Callable[[], None]:
     task = CopyMemory(length)
     model: Any = HadamModel(HadamConfig(task.inputs, 128, task.outputs))
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
-    generator = sequences(0, TRAINING)
+    draws = task.draws(0)
 
     def update() -> None:
-        tokens, targets = task.batch(128, generator)
+        tokens, targets = draws.draw(128)
         optimizer.zero_grad()
         task.loss(model(tokens)[0], targets).backward()
         optimizer.step()

@@ -68,7 +68,7 @@ struct BackwardTile : Tile<V> {
       const int64_t b = this->first + strip.row + r;
       for (int64_t c = 0; c < strip.steps; ++c) {
         states.out[r][c] = this->known + (r * strip.steps + c) * p.padded;
-        hidden[r][c] = in_segment(strip.row + r, strip.start - c);
+        if (activated) hidden[r][c] = in_segment(strip.row + r, strip.start - c);
       }
       const int64_t known_steps = stored || activated ? strip.steps : mark ? 1 : 0;
       for (int64_t c = 0; c < known_steps; ++c) {

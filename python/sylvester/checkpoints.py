@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from . import models
+from .models._directory import wrong_version
 from .settings import Settings
 from .tasks import Task, name_of_task
 
@@ -93,8 +94,5 @@ class Checkpoints:
         if not isinstance(saved, dict) or saved.get("format") != FORMAT:
             raise CheckpointError(f"{self.path} is not a {FORMAT}")
         if saved.get("version") != VERSION:
-            raise CheckpointError(
-                f"{self.path} was written in version {saved.get('version')} of the format, "
-                f"this sylvester reads version {VERSION}"
-            )
+            raise CheckpointError(wrong_version(self.path, saved.get("version"), VERSION))
         return saved

@@ -73,6 +73,33 @@ def _no_gradient_of_sign(drive: Tensor, sign: Tensor, **options: Any) -> Pair:
     return hadamard_scan(drive, sign.detach(), **options)
 
 
+def _lengths_ignored(drive: Tensor, sign: Tensor, *, lengths: Tensor | None = None, **options: Any) -> Pair:
+    return hadamard_scan(drive, sign, **options)
+
+
+def _readout_without_relu(
+    drive: Tensor,
+    sign: Tensor,
+    *,
+    readout_weight: Tensor | None = None,
+    readout_bias: Tensor | None = None,
+    **options: Any,
+) -> Pair:
+    output, last = hadamard_scan(drive, sign, **options)
+    if readout_weight is None:
+        return output, last
+    return torch.nn.functional.linear(output, readout_weight, readout_bias), last
+
+
+def _mask_forgotten(drive: Tensor, sign: Tensor, *, activation: str = "identity", **options: Any) -> Pair:
+    """The values of relu with the gradient of the linear recurrence."""
+    output, last = hadamard_scan(drive, sign, activation=activation, **options)
+    if activation != "relu":
+        return output, last
+    linear = hadamard_scan(drive, sign, **options)
+    return tuple(x + (value - x).detach() for x, value in zip(linear, (output, last), strict=True))  # type: ignore
+
+
 def _halves(drive: Tensor, sign: Tensor, h0: Tensor | None, carry: Callable[[Tensor], Tensor], **options: Any) -> Pair:
     """Two scans over the two halves of time, joined by the state that ``carry`` passes on."""
     time = 1 if options.get("batch_first") else 0
@@ -126,6 +153,9 @@ WRONG = (
     Wrong("state in 16 bits", "value", _loop(_state_in_16_bits)),
     Wrong("reverse ignored", "value", _always_forwards),
     Wrong("last rounded to 16 bits", "value", _last_from_output),
+    Wrong("lengths ignored", "value", _lengths_ignored),
+    Wrong("read-out without relu", "value", _readout_without_relu),
+    Wrong("relu's mask forgotten", "gradient", _mask_forgotten),
     Wrong("no gradient of sign", "gradient", _no_gradient_of_sign),
     Wrong("backward stops half way", "gradient", _truncated_backward),
     Wrong("state unwritten without steps", "poisoned", _state_unwritten_without_steps),

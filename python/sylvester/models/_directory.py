@@ -87,6 +87,10 @@ def read_directory(directory: Path) -> Saved:
     return Saved(described["model"], described["config"], described["task"], state)
 
 
+def wrong_version(where: Path, found: Any, known: int) -> str:
+    return f"{where} was written in version {found} of the format, this sylvester reads version {known}"
+
+
 def _read_config(directory: Path) -> dict[str, Any]:
     if not directory.is_dir():
         raise ModelDirectoryError(f"{directory} is not a directory")
@@ -101,10 +105,7 @@ def _read_config(directory: Path) -> dict[str, Any]:
     if not isinstance(described, dict) or described.get("format") != FORMAT:
         raise ModelDirectoryError(f"{directory}: {CONFIG} does not describe a {FORMAT}")
     if described.get("version") != VERSION:
-        raise ModelDirectoryError(
-            f"{directory} was written in version {described.get('version')} of the format, "
-            f"this sylvester reads version {VERSION}"
-        )
+        raise ModelDirectoryError(wrong_version(directory, described.get("version"), VERSION))
     kinds: dict[str, Any] = {"model": str, "config": dict, "task": dict | None, "weights_sha256": str}
     for name, kind in kinds.items():
         if name not in described or not isinstance(described[name], kind):

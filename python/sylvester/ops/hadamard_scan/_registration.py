@@ -32,10 +32,6 @@ class Scan(NamedTuple):
     batch_first: bool
     keep: bool
 
-    @property
-    def io(self) -> torch.dtype:
-        return (self.drive if self.weight is None else self.weight).dtype
-
 
 class Backward(NamedTuple):
     """Arguments of the raw backward."""
@@ -62,9 +58,9 @@ class Backward(NamedTuple):
     need_weight: bool
     need_sign: bool
 
-    @property
-    def io(self) -> torch.dtype:
-        return (self.drive if self.weight is None else self.weight).dtype
+
+def _io(a: Scan | Backward) -> torch.dtype:
+    return (a.drive if a.weight is None else a.weight).dtype
 
 
 def _check_all(a: Scan | Backward, h0: Tensor | None, readout_bias: Tensor | None) -> None:
@@ -93,10 +89,10 @@ def _check_backward(a: Backward) -> None:
     # Where states are given, or not needed, nobody reads checkpoints: they may be left out.
     kept = 0 if a.checkpoints.shape[0] == 0 else _checkpoint_count(a.drive.shape[1 if a.batch_first else 0])
     expected = (
-        ("grad_output", a.grad_output, outputs, a.io),
+        ("grad_output", a.grad_output, outputs, _io(a)),
         ("grad_last", a.grad_last, tuple(a.last.shape), a.last.dtype),
         ("h0", a.h0, tuple(a.last.shape), a.last.dtype),
-        ("states", a.states, every_step, WIDE[a.io]),
+        ("states", a.states, every_step, WIDE[_io(a)]),
         ("checkpoints", a.checkpoints, (kept, *a.last.shape), a.last.dtype),
     )
     for name, tensor, shape, dtype in expected:
@@ -119,8 +115,8 @@ def _fake(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     steps, rows = (drive.shape[1], drive.shape[0]) if a.batch_first else drive.shape[:2]
     columns = (sign if a.readout is None else a.readout).shape[0]
     shape = (*drive.shape[:2], columns) if not a.last_only else (0,) if a.readout is None else (rows, columns)
-    output = sign.new_empty(shape, dtype=a.io)
-    last = sign.new_empty((rows, sign.shape[0]), dtype=WIDE[a.io])
+    output = sign.new_empty(shape, dtype=_io(a))
+    last = sign.new_empty((rows, sign.shape[0]), dtype=WIDE[_io(a)])
     return output, last, last.new_empty((_checkpoint_count(steps) if a.keep else 0, *last.shape))
 
 
@@ -138,8 +134,8 @@ def _fake_backward(*arguments: Any) -> tuple[Tensor, ...]:
     shift, tokens = sign if a.bias is None else a.bias, not a.drive.is_floating_point()
     read = sign if a.readout is None else a.readout
     return (
-        a.drive.new_empty(a.drive.shape if a.need_drive and not tokens else nothing, dtype=a.io),
-        a.drive.new_empty(nothing if a.weight is None or not a.need_weight else a.weight.shape, dtype=a.io),
+        a.drive.new_empty(a.drive.shape if a.need_drive and not tokens else nothing, dtype=_io(a)),
+        a.drive.new_empty(nothing if a.weight is None or not a.need_weight else a.weight.shape, dtype=_io(a)),
         sign.new_empty(sign.shape if a.need_sign else nothing),
         shift.new_empty(sign.shape),
         a.last.new_empty(a.last.shape),
