@@ -6,8 +6,8 @@ The recurrence is linear and does not change with time, so a chunk may start fro
 as rows of one scan, gives the second term; W^L, a dense matrix by repeated squaring in float64, joins them; a second
 pass starts every chunk from its true state and writes the output. With last_only there is no second pass.
 
-Cost: two scans over rows C times as many, and log2(L) products of D x D matrices: for hardware that one row leaves mostly
-idle (B small, T in the ten thousands). Two cores are too few: at T = 100,000 it took the plain scan's time there.
+Cost: two scans over rows C times as many, and log2(L) products of D x D matrices: for hardware that one row leaves
+mostly idle (B small, T in the ten thousands). Two cores are too few: at T = 100,000 it took the plain scan's time.
 Determinism: the joining products are torch's, so bits may differ from the plain scan's and between thread counts.
 Differentiable through every part.
 """
