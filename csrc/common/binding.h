@@ -91,9 +91,10 @@ inline Tensor empty_strided(Shape shape, Shape strides, int64_t elements, Scalar
   return t;
 }
 
+constexpr size_t kMostDimensions = 64;  // torch's own limit
+
 // The same, contiguous
 inline Tensor empty(Shape shape, ScalarType type) {
-  constexpr size_t kMostDimensions = 64;  // torch's own limit
   int64_t strides[kMostDimensions], count = 1;
   SYLVESTER_CHECK(shape.size() <= kMostDimensions, "more than ", kMostDimensions, " dimensions");
   for (size_t i = shape.size(); i-- > 0;) {
