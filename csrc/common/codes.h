@@ -28,6 +28,9 @@ struct Largest<lanes16<R>> {
       quad[q] = bits > quad[q] ? bits : quad[q];
     }
   }
+  SYLVESTER_INLINE void take(const Largest& other) {
+    for (int q = 0; q < 4; ++q) quad[q] = other.quad[q] > quad[q] ? other.quad[q] : quad[q];
+  }
   SYLVESTER_INLINE R value() const {
     Word most = 0;
     for (int i = 0; i < static_cast<int>(kLanes); ++i) most = quad[i / 4][i % 4] > most ? quad[i / 4][i % 4] : most;
@@ -83,6 +86,7 @@ struct Largest<f32x16> {
     const __m512i magnitude_u32x16 = _mm512_and_si512(_mm512_castps_si512(v.x), _mm512_set1_epi32(0x7fffffff));
     bits_u32x16 = _mm512_max_epu32(bits_u32x16, magnitude_u32x16);
   }
+  SYLVESTER_INLINE void take(Largest other) { bits_u32x16 = _mm512_max_epu32(bits_u32x16, other.bits_u32x16); }
   SYLVESTER_INLINE float value() const {
     const uint32_t bits = _mm512_reduce_max_epu32(bits_u32x16);
     float x;
@@ -130,6 +134,10 @@ struct Largest<f32x16> {
     const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
     lo_u32x8 = _mm256_max_epu32(lo_u32x8, _mm256_and_si256(_mm256_castps_si256(v.lo), magnitude));
     hi_u32x8 = _mm256_max_epu32(hi_u32x8, _mm256_and_si256(_mm256_castps_si256(v.hi), magnitude));
+  }
+  SYLVESTER_INLINE void take(Largest other) {
+    lo_u32x8 = _mm256_max_epu32(lo_u32x8, other.lo_u32x8);
+    hi_u32x8 = _mm256_max_epu32(hi_u32x8, other.hi_u32x8);
   }
   SYLVESTER_INLINE float value() const {
     const __m256i both_u32x8 = _mm256_max_epu32(lo_u32x8, hi_u32x8);

@@ -11,14 +11,11 @@ template <class V, class T>
 void run_typed(const Call& call) {
   const T* in = static_cast<const T*>(call.in);
   auto* scales = static_cast<typename V::Real*>(call.scales);
-  for (int64_t r = 0; r < call.rows; ++r) {
-    const T* row = in + r * call.width;
-    uint8_t* codes = call.codes + r * call.code_bytes;
-    if (call.nibbles) {
-      quantize_row<V, true>(row, call.width, call.limit, codes, scales + r);
-    } else {
-      quantize_row<V, false>(row, call.width, call.limit, codes, scales + r);
-    }
+  const int64_t abreast = rows_abreast(call.width);
+  for (int64_t r = 0; r < call.rows; r += abreast) {
+    const int64_t count = r + abreast < call.rows ? abreast : call.rows - r;
+    quantize_rows<V>(in + r * call.width, count, call.width, call.limit, call.nibbles, call.codes + r * call.code_bytes,
+                     call.code_bytes, scales + r);
   }
 }
 

@@ -14,6 +14,7 @@ _HOME = {
     "hadamard_transform_": "sylvester.ops.hadamard_transform",
     "hadamard_scan": "sylvester.ops.hadamard_scan",
     "hadamard_step": "sylvester.ops.hadamard_scan",
+    "hadamard_quantize": "sylvester.ops.hadamard_quantize",
     "quantize_rows": "sylvester.ops.quantize_rows",
     "fake_quantize": "sylvester.ste",
     "sign_ste": "sylvester.ste",

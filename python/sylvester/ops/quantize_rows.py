@@ -53,14 +53,15 @@ def reference(x: Tensor, *, bits: int = 8, dequantize: bool = False) -> tuple[Te
     return finished(codes, row_scale, bits, x if dequantize else None)
 
 
-def codes_of(rows: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    """int8 codes, one a number, and scales of rows in the arithmetic type."""
+def codes_of(rows: Tensor, bits: int, scale: float = 1.0) -> tuple[Tensor, Tensor]:
+    """int8 codes, one a number, and scales of ``scale`` times rows in the arithmetic type."""
     a = rows.abs().amax(-1) if rows.shape[-1] else rows.new_zeros(rows.shape[:-1])
     limit = torch.full_like(a, 2 ** (bits - 1) - 1)  # as a tensor: torch divides by a number in two roundings
-    finite, empty = a.isfinite(), a < SMALLEST
-    codes = (rows * (limit / a).unsqueeze(-1)).round()
+    largest = a * abs(scale)
+    finite, empty = largest.isfinite(), torch.minimum(a, largest) < SMALLEST
+    codes = (rows * (limit.copysign(torch.full_like(a, scale)) / a).unsqueeze(-1)).round()
     codes = codes.masked_fill((empty | ~finite).unsqueeze(-1), 0)
-    return codes.to(torch.int8), (a / limit).masked_fill(empty, 0).masked_fill(~finite, torch.nan)
+    return codes.to(torch.int8), (largest / limit).masked_fill(empty, 0).masked_fill(~finite, torch.nan)
 
 
 def finished(codes: Tensor, row_scale: Tensor, bits: int, latent: Tensor | None) -> tuple[Tensor, Tensor]:
