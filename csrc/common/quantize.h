@@ -87,9 +87,14 @@ void write_codes(const T* x, int64_t width, typename V::Real inverse, uint8_t* c
   }
 }
 
-// Elements of several short rows that are quantised together: half of the smallest first-level cache
-constexpr int64_t kShort = 4096;
-SYLVESTER_INLINE int64_t rows_abreast(int64_t width) { return width > 0 && width < kShort ? kShort / width : 1; }
+// How many of `rows` are quantised together. Long runs are best in cache: half of the smallest first level. From memory
+// short ones are: while codes are written nothing is read, and the fetch ahead must not come to its end.
+template <class T>
+SYLVESTER_INLINE int64_t rows_abreast(int64_t rows, int64_t width) {
+  constexpr int64_t kSecondLevel = int64_t{1} << 20;  // bytes
+  const int64_t elements = rows * width * static_cast<int64_t>(sizeof(T)) > kSecondLevel ? 1024 : 4096;
+  return width > 0 && width < elements ? elements / width : 1;
+}
 
 // Codes, code_bytes a row, and scales of rows, times scale, that a near cache holds together. First the largest of
 // each: a row's codes wait for its own.

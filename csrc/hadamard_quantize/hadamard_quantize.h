@@ -18,7 +18,7 @@
 
 namespace sylvester::hadamard_quantize {
 
-// Room for several short rows, which run beside each other (kShort of quantize.h)
+// Room for several short rows, which run beside each other (rows_abreast of quantize.h)
 constexpr int64_t work_size(int64_t width) { return width > 4096 ? width : 4096; }
 
 struct Call {
