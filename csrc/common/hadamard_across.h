@@ -28,10 +28,15 @@ SYLVESTER_INLINE void unrolled(const F& f) {
   }
 }
 
-// Four rows of their sums (place_of)
-template <class V>
+// Four rows of their sums (place_of), or two, which have no other sums than 0 and 4; half of it on the multiply pipes
+template <int Rows, class V>
 SYLVESTER_INLINE void rows_of_sums(const V (&s)[kSums], V (&y)[kGroupRows]) {
-  const V same = add(add(s[0], s[1]), add(s[2], s[3])), other = add(add(s[4], s[5]), add(s[6], s[7]));
+  if constexpr (Rows == 2) {
+    y[0] = add(s[0], s[4]);
+    y[1] = sub_fused(s[0], s[4]);
+    return;
+  }
+  const V same = add_fused(add(s[0], s[1]), add(s[2], s[3])), other = add_fused(add(s[4], s[5]), add(s[6], s[7]));
   const V agree = add(sub_fused(s[0], s[1]), sub_fused(s[4], s[5]));
   const V differ = add(sub_fused(s[2], s[3]), sub_fused(s[6], s[7]));
   y[0] = add(same, other);
@@ -58,8 +63,9 @@ void listed_rows(const FactorSums& f, const typename V::Real* buffer, const Put&
       term += *count++;
       s[n] = sum;
     }
-    rows_of_sums(s, y);
-    for (int r = 0; r < kGroupRows && i + r < f.order; ++r) put(i + r, y[r]);
+    const int rows = f.order - i < kGroupRows ? 2 : kGroupRows;  // an order is even
+    rows == 2 ? rows_of_sums<2>(s, y) : rows_of_sums<kGroupRows>(s, y);
+    for (int r = 0; r < rows; ++r) put(i + r, y[r]);
   }
 }
 
@@ -122,16 +128,17 @@ struct Places {
 template <int Order>
 constexpr Places<Order> kPlaces;
 
-// Groups Group, Group + 1, ... of rows of (C + I) w; every second addition goes to the multiply pipes
-template <class V, int Order, int Group, int Count>
-SYLVESTER_INLINE void group_sums(const typename V::Real* w, V (&s)[Count][kSums]) {
+// Groups Group, Group + 1, ... of rows of (C + I) w, w<j>() its vectors; every second addition goes to the multiply
+// pipes. Kept in registers: the compiler would put a sum off until it is used, and keep all its terms until then.
+template <class V, int Order, int Group, int Count, class Vectors>
+SYLVESTER_INLINE void group_sums(const Vectors& w, V (&s)[Count][kSums]) {
   constexpr const Places<Order>& kOf = kPlaces<Order>;
-#pragma GCC unroll 16
+#pragma GCC unroll 32
   for (int n = 0; n < Count * kSums; ++n) {
     if (kOf.first[Group + n / kSums][n % kSums] < 0) s[n / kSums][n % kSums] = zero<V>();
   }
   unrolled<0, Order>([&]<int j>() SYLVESTER_LAMBDA {
-    const V x = load<V>(w + j * kLanes);
+    const V x = w.template operator()<j>();
     unrolled<0, Count>([&]<int g>() SYLVESTER_LAMBDA {
       constexpr int kPlace = kOf.of[Group + g][j];
       constexpr bool kMinus = kPlace % 2 != 0;
@@ -139,50 +146,79 @@ SYLVESTER_INLINE void group_sums(const typename V::Real* w, V (&s)[Count][kSums]
       if constexpr (kOf.first[Group + g][kPlace / 2] == j) {
         sum = kMinus ? negated(x) : x;
       } else if constexpr ((g + j) % 2 != 0) {
-        sum = fma(x, broadcast<V>(kMinus ? -1.0f : 1.0f), sum);
+        sum = in_register(kMinus ? sub_fused(sum, x) : add_fused(sum, x));
       } else {
-        sum = kMinus ? sub(sum, x) : add(sum, x);
+        sum = in_register(kMinus ? sub(sum, x) : add(sum, x));
       }
+    });
+  });
+}
+
+// put(k, row k of (C + I) w); Abreast groups share the loads of w
+template <class V, int Order, int Abreast, class Vectors, class Put>
+SYLVESTER_INLINE void fixed_rows(const Vectors& w, const Put& put) {
+  constexpr int kGroups = Places<Order>::kGroups;
+  unrolled<0, (kGroups + Abreast - 1) / Abreast>([&]<int n>() SYLVESTER_LAMBDA {
+    constexpr int kGroup = n * Abreast, kCount = kGroup + Abreast <= kGroups ? Abreast : kGroups - kGroup;
+    V s[kCount][kSums];
+    group_sums<V, Order, kGroup>(w, s);
+    unrolled<0, kCount>([&]<int g>() SYLVESTER_LAMBDA {
+      constexpr int kRow = (kGroup + g) * kGroupRows, kRows = Order - kRow < kGroupRows ? 2 : kGroupRows;
+      V y[kGroupRows];
+      rows_of_sums<kRows>(s[g], y);
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) put(kRow + r, y[r]);
     });
   });
 }
 
 // to = (C + I) w + sign·v − u, rows stride apart
 template <class V, int Order>
-__attribute__((noinline)) void fixed_rows(const typename V::Real* w, const typename V::Real* u,
-                                          const typename V::Real* v, typename V::Real sign, typename V::Real* to,
-                                          int64_t stride) {
-  constexpr int kGroups = Places<Order>::kGroups, kAbreast = V::kRegisters >= 16 ? 2 : 1;
+__attribute__((noinline)) void buffered_rows(const typename V::Real* w, const typename V::Real* u,
+                                             const typename V::Real* v, typename V::Real sign, typename V::Real* to,
+                                             int64_t stride) {
+  constexpr int kAbreast = V::kRegisters >= 16 ? 3 : 1;
   const V sign_of_v = broadcast<V>(sign);
-  unrolled<0, (kGroups + kAbreast - 1) / kAbreast>([&]<int n>() SYLVESTER_LAMBDA {
-    constexpr int kGroup = n * kAbreast, kCount = kGroup + kAbreast <= kGroups ? kAbreast : 1;
-    V s[kCount][kSums];
-    group_sums<V, Order, kGroup>(w, s);
-#pragma GCC unroll 2
-    for (int g = 0; g < kCount; ++g) {
-      V y[kGroupRows];
-      rows_of_sums(s[g], y);
-#pragma GCC unroll 4
-      for (int r = 0; r < kGroupRows; ++r) {
-        const int k = (kGroup + g) * kGroupRows + r;
-        if (k >= Order) break;
-        store(to + k * stride, add(y[r], fms(load<V>(v + k * kLanes), sign_of_v, load<V>(u + k * kLanes))));
-      }
-    }
-  });
+  fixed_rows<V, Order, kAbreast>(
+      [&]<int j>() SYLVESTER_LAMBDA {
+        const V x = load<V>(w + j * kLanes);
+        return kAbreast == 1 ? x : in_register(x);
+      },
+      [&](int k, V y) SYLVESTER_LAMBDA {
+        store(to + k * stride, add(y, fms(load<V>(v + k * kLanes), sign_of_v, load<V>(u + k * kLanes))));
+      });
 }
 
 template <class V, int Order>
 void fixed_column(const typename V::Real* in, typename V::Real* out, int64_t stride) {
   using Real = typename V::Real;
-  alignas(64) Real u[Order * kLanes], v[Order * kLanes];
-  for (int k = 0; k < Order; ++k) {
+  const auto both = [&](int k, const auto& put) SYLVESTER_LAMBDA {
     const V a = load<V>(in + k * stride), b = load<V>(in + (k + Order) * stride);
-    store(u + k * kLanes, add(a, b));
-    store(v + k * kLanes, sub_fused(a, b));
+    put(k, add(a, b), sub_fused(a, b));
+  };
+  if constexpr (V::kRegisters >= 16 && 2 * Order + kSums <= 32) {
+    V u[Order], v[Order];
+#pragma GCC unroll 16
+    for (int k = 0; k < Order; ++k) {
+      both(k, [&](int at, V sum, V difference) SYLVESTER_LAMBDA { u[at] = sum, v[at] = difference; });
+    }
+    const V minus = broadcast<V>(-1);
+    fixed_rows<V, Order, 1>([&]<int j>() SYLVESTER_LAMBDA { return u[j]; },
+                            [&](int k, V y) SYLVESTER_LAMBDA { store(out + k * stride, add(y, sub(v[k], u[k]))); });
+    fixed_rows<V, Order, 1>(
+        [&]<int j>() SYLVESTER_LAMBDA { return v[j]; },
+        [&](int k, V y) SYLVESTER_LAMBDA { store(out + (k + Order) * stride, add(y, fms(v[k], minus, u[k]))); });
+  } else {
+    alignas(64) Real u[Order * kLanes], v[Order * kLanes];
+    for (int k = 0; k < Order; ++k) {
+      both(k, [&](int at, V sum, V difference) SYLVESTER_LAMBDA {
+        store(u + at * kLanes, sum);
+        store(v + at * kLanes, difference);
+      });
+    }
+    buffered_rows<V, Order>(u, u, v, 1, out, stride);
+    buffered_rows<V, Order>(v, u, v, -1, out + Order * stride, stride);
   }
-  fixed_rows<V, Order>(u, u, v, 1, out, stride);
-  fixed_rows<V, Order>(v, u, v, -1, out + Order * stride, stride);
 }
 
 // Columns [0, width) of H_m across m parts that are stride apart; width is a multiple of 16

@@ -17,7 +17,10 @@ ORDERS: tuple[int, ...] = tuple(torch.ops.sylvester._hadamard_orders().tolist())
 @cache
 def factor_of(block: int) -> int:
     """The smallest known m for which ``block / m`` is a power of two: 1 for powers of two, 0 where there is none."""
-    return next((m for m in (1, *ORDERS) if block % m == 0 and (block // m).bit_count() == 1), 0)
+    for m in (1, *ORDERS):
+        if block % m == 0 and block // m & (block // m - 1) == 0:  # a block that torch traces has no bit_count
+            return m
+    return 0
 
 
 @cache
