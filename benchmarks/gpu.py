@@ -40,7 +40,7 @@ Group = tuple[str, Callable[[], Calls]]
 def timed_transforms(b: Bench) -> Iterator[Group]:
     def calls(rows: int, width: int, dtype: torch.dtype) -> Calls:
         x, z = b.normal(rows, width, dtype=dtype), b.normal(rows, width, dtype=dtype)
-        y, rest = torch.empty_like(x), (width, None, None, None)
+        y, rest = torch.empty_like(x), (width, None, None, None, False)
         return {
             "clone": lambda: y.copy_(x),
             "transform": lambda: b.transforms.hadamard_transform_out(x, *rest, y),

@@ -64,8 +64,8 @@ def check_transforms(b: Bench) -> Iterator[tuple[str, float]]:
         for dtype in (torch.float32, torch.bfloat16, torch.float16):
             x, pre, post = b.normal(7, 3 * block, dtype=dtype), b.normal(3 * block), b.normal(3 * block)
             want = post.double() * transform64(pre * x.double(), block)
-            results = {"": b.transforms.hadamard_transform(x, block, None, pre, post)}
-            b.transforms.hadamard_transform_(x, block, None, pre, post)
+            results = {"": b.transforms.hadamard_transform(x, block, None, pre, post, False)}
+            b.transforms.hadamard_transform_(x, block, None, pre, post, False)
             for name, got in (results | {"in place": x}).items():
                 yield f"transform {block} {dtype} {name}", error(got, want, stages)
 

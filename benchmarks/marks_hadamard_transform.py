@@ -21,6 +21,8 @@ IN_L2 = 1 << 17, 3 << 17
 MOST_OF_L2 = 3 << 18
 """Bytes: 768 KiB."""
 IN_DRAM = 1 << 28
+FACTORED = (768, 1536, 3072, 3584, 5120, 13824, 14336, 18944, 11008)
+"""Widths of models: 12, 20, 28, 108, 148 and 172 times a power of two."""
 
 
 def in_cache(block: int, dtype: torch.dtype = torch.float32) -> dict[int, Tensor]:
@@ -39,6 +41,18 @@ def _of_peak(block: int) -> float:
 
     with torch.inference_mode():
         return median_of_rounds(of_peak)
+
+
+def _of_next_power(block: int) -> float:
+    """Time an element over that of the next power of two."""
+    power = 1 << block.bit_length()
+    inputs, longer = in_cache(block), in_cache(power)
+
+    def of_next_power() -> float:
+        return slope(hadamard_transform_, inputs) / block * power / slope(hadamard_transform_, longer)
+
+    with torch.inference_mode():
+        return median_of_rounds(of_next_power)
 
 
 def memory(block: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -99,6 +113,10 @@ def _marks() -> Iterator[Mark]:
             name = f"a row of {block} in L2 over its additions at peak, {level}"
             quick = level == fastest.removesuffix("vnni")
             yield Mark(NAME, name, limit, partial(_of_peak, block), quick=quick, level=level)
+    for block in FACTORED:
+        yield Mark(
+            NAME, f"an element of {block} over one of the next power of two", 1.6, partial(_of_next_power, block)
+        )
     for block, limit in ((256, 1.3), (1024, 1.3), (1 << 20, 2.0)):
         yield Mark(NAME, f"rows of {block} from DRAM over the in-place floor", limit, partial(_of_memory, block))
     at_least = partial(Mark, NAME, at_most=False)

@@ -81,7 +81,7 @@ def adjoint(
             carried.sign_sum.add_(grad * before)
             if known.checkpoints is not None:
                 h = torch.where(inside, _before(known.checkpoints, k, before, r), h)
-        back = torch.where(inside, hadamard_transform(grad, r.block_size, None, s, None), back)
+        back = torch.where(inside, hadamard_transform(grad, r.block_size, None, s, None, False), back)
     carried.back.copy_(back)
     carried.h.copy_(h)
 
@@ -104,7 +104,7 @@ def _taken(r: Recurrence, k: int, like: Tensor) -> Tensor:
 
 
 def _step(piece: Piece, source: Drive, r: Recurrence, h: Tensor, k: int) -> Tensor:
-    a = hadamard_transform(h, r.block_size, None, None, r.sign.float()) + _drive(piece, source, r, k)
+    a = hadamard_transform(h, r.block_size, None, None, r.sign.float(), False) + _drive(piece, source, r, k)
     if r.activation == RELU.value:
         return a.relu()
     if r.activation == MODRELU.value and r.act_bias is not None:
@@ -138,4 +138,4 @@ def _before(checkpoints: Tensor, k: int, before: Tensor, r: Recurrence) -> Tenso
     interval, rest = divmod(k, CHECKPOINT_EVERY)
     if rest == 0 and 0 < interval <= len(checkpoints):
         return checkpoints[interval - 1]
-    return hadamard_transform(before, r.block_size, None, None, None)
+    return hadamard_transform(before, r.block_size, None, None, None, False)

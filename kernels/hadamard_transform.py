@@ -10,6 +10,8 @@ A contiguous x is a stream of blocks of 2**LOG_BLOCK elements; a program takes t
     16384      1 block            16      24
     32768      1 block, 2 halves  16      24, and 2 (4) more where the next block is fetched meanwhile
 
+Blocks of m·2^k go through _hadamard_factor.py first, whose result this transforms in blocks of 2^k.
+
 Cost: x read once, y written once; log2(block) additions an element and 5-25 instructions in all (read off the sm_90
 binary, no pre or post). 31 instructions, or 31 bytes of exchange, would still keep up with the memory of an H200 for
 16-bit elements. Up to 2048 elements one warp owns a tile: no barrier among warps.
@@ -24,6 +26,7 @@ from torch import Tensor
 
 from . import _blocks as blocks
 from ._blocks import hadamard, scaled
+from ._hadamard_factor import across
 
 
 @triton.jit
@@ -88,35 +91,46 @@ def plan(block: int) -> tuple[int, int, int]:
 
 
 def hadamard_transform(
-    x: Tensor, block_size: int, scale: float | None, pre: Tensor | None, post: Tensor | None
+    x: Tensor, block_size: int, scale: float | None, pre: Tensor | None, post: Tensor | None, transpose: bool
 ) -> Tensor:
     y = torch.empty_like(x, memory_format=torch.contiguous_format)
-    _run(x.contiguous(), y, block_size, scale, pre, post)
+    _run(x.contiguous(), y, block_size, scale, pre, post, transpose)
     return y
 
 
 def hadamard_transform_(
-    x: Tensor, block_size: int, scale: float | None, pre: Tensor | None, post: Tensor | None
+    x: Tensor, block_size: int, scale: float | None, pre: Tensor | None, post: Tensor | None, transpose: bool
 ) -> None:
-    hadamard_transform_out(x, block_size, scale, pre, post, x)
+    hadamard_transform_out(x, block_size, scale, pre, post, transpose, x)
 
 
 def hadamard_transform_out(
-    x: Tensor, block_size: int, scale: float | None, pre: Tensor | None, post: Tensor | None, out: Tensor
+    x: Tensor,
+    block_size: int,
+    scale: float | None,
+    pre: Tensor | None,
+    post: Tensor | None,
+    transpose: bool,
+    out: Tensor,
 ) -> None:
     if out.is_contiguous():
-        _run(x.contiguous(), out, block_size, scale, pre, post)
+        _run(x.contiguous(), out, block_size, scale, pre, post, transpose)
     else:
-        out.copy_(hadamard_transform(x, block_size, scale, pre, post))
+        out.copy_(hadamard_transform(x, block_size, scale, pre, post, transpose))
 
 
-def _run(x: Tensor, y: Tensor, block_size: int, scale: float | None, pre: Tensor | None, post: Tensor | None) -> None:
+def _run(
+    x: Tensor, y: Tensor, block_size: int, scale: float | None, pre: Tensor | None, post: Tensor | None, transpose: bool
+) -> None:
     """Both contiguous; they may be the same memory, since a tile is read before it is written."""
     blocks.require_floats("x", x.dtype)
     blocks.require_block(block_size)
     if not x.numel():
         return
     hi, lo = blocks.split_scale(scale, block_size)
+    if block_size & (block_size - 1):
+        x, block_size = across(x, block_size, pre, transpose)
+        pre = None
     size, halves, warps = plan(block_size)
     tiles, stages = triton.cdiv(x.numel(), size * halves), 1
     programs = tiles

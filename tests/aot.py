@@ -54,7 +54,7 @@ class Chip:
 def transform(block: int, dtype: torch.dtype, vectors: bool = False) -> None:
     diagonal = torch.ones(4 * block) if vectors else None
     x = torch.zeros(16, 4 * block if vectors else block, dtype=dtype)
-    hadamard_transform.hadamard_transform_(x, block, None, diagonal, diagonal)
+    hadamard_transform.hadamard_transform_(x, block, None, diagonal, diagonal, False)
 
 
 def codes(width: int, block: int, dtype: torch.dtype, bits: int = 8) -> None:

@@ -27,7 +27,8 @@ def limit(bits: int) -> int:
 @given(st.data())
 def test_exactly_the_transform_then_its_codes(level: str, data: st.DataObject) -> None:
     """Codes of the transform with scale 1, and the largest with its own scale, bit for bit."""
-    block = 1 << data.draw(st.integers(0, 11))
+    block = data.draw(st.sampled_from([1, 12, 20, 28, 172])) << data.draw(st.integers(0, 6))
+    block <<= data.draw(st.sampled_from([0, 5])) if block <= 64 else 0
     width = block * data.draw(st.integers(0, 5))
     lead = data.draw(st.lists(st.integers(0, 3), max_size=2))
     dtype, bits = data.draw(st.sampled_from(DTYPES)), data.draw(st.integers(2, 8))
@@ -50,7 +51,7 @@ def test_exactly_the_transform_then_its_codes(level: str, data: st.DataObject) -
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
 def test_a_row_that_is_not_finite_hurts_no_other(bad: float, bits: int, level: str) -> None:
-    for block, width in ((1, 1), (1, 7), (2, 6), (64, 192), (1024, 1024)):
+    for block, width in ((1, 1), (1, 7), (2, 6), (12, 36), (64, 192), (1024, 1024)):
         x = torch.randn(3, width)
         clean, scales = hadamard_quantize(x, block_size=block, bits=bits)
         x[1, width // 2] = bad

@@ -14,6 +14,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "common/hadamard_matrix.h"
 #include "common/half.h"
 #include "common/pages.h"
 
@@ -77,6 +78,14 @@ constexpr int64_t kLargestBlock = int64_t{1} << 20;
 inline void check_block(const char* op, int64_t width, int64_t block, int64_t largest) {
   SYLVESTER_CHECK(block >= 1 && block <= largest && (block & (block - 1)) == 0, op,
                   ": block_size must be a power of two from 1 to ", largest, ", got ", block);
+  SYLVESTER_CHECK(width % block == 0, op, ": block_size ", block, " does not divide the width ", width);
+}
+
+// As check_block, for operators that know factors
+inline void check_factored_block(const char* op, int64_t width, int64_t block, int64_t largest) {
+  SYLVESTER_CHECK(block >= 1 && block <= largest && hadamard_factor(block) != 0, op,
+                  ": block_size must be 2^k or m·2^k up to ", largest, " with m the order of a known factor, got ",
+                  block);
   SYLVESTER_CHECK(width % block == 0, op, ": block_size ", block, " does not divide the width ", width);
 }
 

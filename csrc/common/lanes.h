@@ -100,7 +100,11 @@ SYLVESTER_INLINE lanes16<R> sign_bits(lanes16<R> x) {
   for (int q = 0; q < 4; ++q) x.quad[q] = (typename lanes16<R>::Quad)((Bits)x.quad[q] & kTop);
   return x;
 }
-// a − b on the multiply pipes, where there are any, for loops that leave those idle and the add pipes full
+// a ± b on the multiply pipes, where there are any, for loops that leave those idle and the add pipes full
+template <class R>
+SYLVESTER_INLINE lanes16<R> add_fused(lanes16<R> a, lanes16<R> b) {
+  return add(a, b);
+}
 template <class R>
 SYLVESTER_INLINE lanes16<R> sub_fused(lanes16<R> a, lanes16<R> b) {
   return sub(a, b);

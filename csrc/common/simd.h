@@ -39,8 +39,13 @@ SYLVESTER_INLINE f32x16 load(const float* from) {
 }
 SYLVESTER_INLINE void store(float* to, f32x16 x) { _mm512_storeu_ps(to, x.x); }
 SYLVESTER_INLINE void stream(float* to, f32x16 x) { _mm512_stream_ps(to, x.x); }
+SYLVESTER_INLINE f32x16 in_register(f32x16 v) {
+  asm("" : "+v"(v.x));
+  return v;
+}
 SYLVESTER_INLINE f32x16 add(f32x16 a, f32x16 b) { return {_mm512_add_ps(a.x, b.x)}; }
 SYLVESTER_INLINE f32x16 sub(f32x16 a, f32x16 b) { return {_mm512_sub_ps(a.x, b.x)}; }
+SYLVESTER_INLINE f32x16 add_fused(f32x16 a, f32x16 b) { return {_mm512_fmadd_ps(b.x, _mm512_set1_ps(1.0f), a.x)}; }
 SYLVESTER_INLINE f32x16 sub_fused(f32x16 a, f32x16 b) { return {_mm512_fnmadd_ps(b.x, _mm512_set1_ps(1.0f), a.x)}; }
 SYLVESTER_INLINE f32x16 mul(f32x16 a, f32x16 b) { return {_mm512_mul_ps(a.x, b.x)}; }
 SYLVESTER_INLINE f32x16 fma(f32x16 a, f32x16 b, f32x16 c) { return {_mm512_fmadd_ps(a.x, b.x, c.x)}; }
@@ -105,8 +110,16 @@ SYLVESTER_INLINE void stream(float* to, f32x16 v) {
   _mm256_stream_ps(to, v.lo);
   _mm256_stream_ps(to + 8, v.hi);
 }
+SYLVESTER_INLINE f32x16 in_register(f32x16 v) {
+  asm("" : "+x"(v.lo), "+x"(v.hi));
+  return v;
+}
 SYLVESTER_INLINE f32x16 add(f32x16 a, f32x16 b) { return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)}; }
 SYLVESTER_INLINE f32x16 sub(f32x16 a, f32x16 b) { return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)}; }
+SYLVESTER_INLINE f32x16 add_fused(f32x16 a, f32x16 b) {
+  const __m256 one = _mm256_set1_ps(1.0f);
+  return {_mm256_fmadd_ps(b.lo, one, a.lo), _mm256_fmadd_ps(b.hi, one, a.hi)};
+}
 SYLVESTER_INLINE f32x16 sub_fused(f32x16 a, f32x16 b) {
   const __m256 one = _mm256_set1_ps(1.0f);
   return {_mm256_fnmadd_ps(b.lo, one, a.lo), _mm256_fnmadd_ps(b.hi, one, a.hi)};

@@ -31,7 +31,7 @@ std::tuple<Tensor, Tensor> quantize(const Tensor& x, int64_t block, std::optiona
                                     const std::optional<Tensor>& pre, int64_t bits, bool nibbles) {
   const Coded c = coded(kOp, x, bits, nibbles);
   const Dtype dtype = dtype_of(kOp, "x", x);
-  check_block(kOp, c.width, block, kLargestBlock);
+  check_factored_block(kOp, c.width, block, kLargestBlock);
   const auto before = row_vector(kOp, "pre", pre, c.width, dtype);
   const Scale split = split_scale(scale, block, dtype);
   SYLVESTER_CHECK(std::isfinite(split.hi), kOp, ": scale must be finite in the arithmetic type, got ",
@@ -45,6 +45,7 @@ std::tuple<Tensor, Tensor> quantize(const Tensor& x, int64_t block, std::optiona
                   c.rows,
                   c.width,
                   block,
+                  factor_sums(block, false),
                   c.code_bytes,
                   c.limit,
                   nibbles,

@@ -1,4 +1,4 @@
-// Codes and scales (common/quantize.h) of scale · (I_q ⊗ S) (pre ∘ x), on rows of width = q·block elements.
+// Codes and scales (common/quantize.h) of scale · (I_q ⊗ H) (pre ∘ x), on rows of width = q·block elements.
 //
 //   in      rows × width elements of dtype, each row contiguous, rows follow each other
 //   pre     width elements in the arithmetic type (float; double for float64), or null
@@ -18,6 +18,7 @@
 
 #include <cstdint>
 
+#include "common/hadamard_factor.h"
 #include "common/half.h"
 #include "common/scale.h"
 #include "common/select.h"
@@ -36,6 +37,7 @@ struct Call {
   int64_t rows;
   int64_t width;
   int64_t block;
+  const FactorSums* factor;  // of the block; null when it is a power of two
   int64_t code_bytes;
   int limit;
   bool nibbles;

@@ -1,5 +1,6 @@
 #include "hadamard_quantize/hadamard_quantize.h"
 
+#include "common/hadamard_across.h"
 #include "common/hadamard_stream.h"
 #include "common/quantize.h"
 
@@ -30,6 +31,17 @@ struct Row {
   SYLVESTER_INLINE void store_part(int64_t i, V v, int64_t count) const { store_part_as(out + i, v, count); }
 };
 
+// Elements [0, count) of blocks of m·2^k: across the m parts in work, then inside them
+template <class V, class T, bool kPre>
+void run_factor(const Call& call, const Row<V, T, kPre>& row, int64_t count) {
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) row.store(i, row.load(i));
+  if (i < count) row.store_part(i, row.load_part(i, count - i), count - i);
+  across_blocks<V>(*call.factor, row.out, row.out, count, call.block);
+  Row<V, typename V::Real, false> inside{row.out, row.out, nullptr};
+  hadamard_stream<V>(row.out, inside, count, call.block / call.factor->m);
+}
+
 template <class V, class T, bool kPre>
 void run_rows(const Call& call) {
   using Real = typename V::Real;
@@ -39,7 +51,11 @@ void run_rows(const Call& call) {
   for (int64_t r = 0; r < call.rows; r += abreast) {
     const int64_t count = r + abreast < call.rows ? abreast : call.rows - r;
     Row<V, T, kPre> row{static_cast<const T*>(call.in) + r * width, work, static_cast<const Real*>(call.pre)};
-    if (width > 0) hadamard_stream<V>(work, row, count * width, call.block);
+    if (call.factor != nullptr && width > 0) {
+      run_factor(call, row, count * width);
+    } else if (width > 0) {
+      hadamard_stream<V>(work, row, count * width, call.block);
+    }
     quantize_rows<V>(work, count, width, call.limit, call.nibbles, call.codes + r * call.code_bytes, call.code_bytes,
                      scales + r, call.scale);
   }

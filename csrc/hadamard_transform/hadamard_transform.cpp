@@ -15,10 +15,10 @@ constexpr const char* kOp = "hadamard_transform";
 
 // in and out contiguous, of one shape and dtype; out may be in
 void run(const Tensor& in, const Tensor& out, int64_t block, std::optional<double> scale,
-         const std::optional<Tensor>& pre, const std::optional<Tensor>& post) {
+         const std::optional<Tensor>& pre, const std::optional<Tensor>& post, bool transpose) {
   const Dtype dtype = dtype_of(kOp, "x", in);
   const int64_t width = in.size(-1);
-  check_block(kOp, width, block, kLargestBlock);
+  check_factored_block(kOp, width, block, kLargestBlock);
   const auto before = row_vector(kOp, "pre", pre, width, dtype);
   const auto after = row_vector(kOp, "post", post, width, dtype);
   const int64_t count = in.numel();
@@ -31,7 +31,9 @@ void run(const Tensor& in, const Tensor& out, int64_t block, std::optional<doubl
   char* to = static_cast<char*>(out.data_ptr());
   const void* first = before ? before->data_ptr() : nullptr;
   const void* second = after ? after->data_ptr() : nullptr;
-  const Call call{nullptr, nullptr, first, second, nullptr, 0, unit, block, split_scale(scale, block, dtype), dtype};
+  const FactorSums* factor = factor_sums(block, transpose);
+  const Scale parts = split_scale(scale, block, dtype);
+  const Call call{nullptr, nullptr, first, second, nullptr, 0, unit, block, factor, parts, dtype};
   SYLVESTER_CHECK(std::isfinite(call.scale.hi), kOp, ": scale must be finite in the arithmetic type, got ",
                   scale.value_or(0));
   const int64_t work = size == 2 ? work_size(block) : 0;
@@ -46,36 +48,36 @@ void run(const Tensor& in, const Tensor& out, int64_t block, std::optional<doubl
 }
 
 Tensor forward(const Tensor& x, int64_t block, std::optional<double> scale, const std::optional<Tensor>& pre,
-               const std::optional<Tensor>& post) {
+               const std::optional<Tensor>& post, bool transpose) {
   SYLVESTER_CHECK(x.dim() >= 1, kOp, ": x must have at least one dimension");
   Tensor out = empty(sizes(x), x.scalar_type());
-  run(packed(x), out, block, scale, pre, post);
+  run(packed(x), out, block, scale, pre, post, transpose);
   return out;
 }
 
 void forward_out(const Tensor& x, int64_t block, std::optional<double> scale, const std::optional<Tensor>& pre,
-                 const std::optional<Tensor>& post, Tensor out) {
+                 const std::optional<Tensor>& post, bool transpose, Tensor out) {
   SYLVESTER_CHECK(x.dim() >= 1, kOp, ": x must have at least one dimension");
   check_cpu(kOp, "out", out);
   const Shape got = sizes(out), want = sizes(x);
   SYLVESTER_CHECK(std::equal(got.begin(), got.end(), want.begin(), want.end()), kOp, ": out must have the shape of x ",
                   shape_text(want), ", got ", shape_text(got));
   SYLVESTER_CHECK(out.scalar_type() == x.scalar_type(), kOp, ": out must have the dtype of x");
-  if (out.is_contiguous()) return run(packed(x), out, block, scale, pre, post);
+  if (out.is_contiguous()) return run(packed(x), out, block, scale, pre, post, transpose);
   const Tensor dense = empty(want, x.scalar_type());
-  run(packed(x), dense, block, scale, pre, post);
+  run(packed(x), dense, block, scale, pre, post, transpose);
   torch::stable::copy_(out, dense);
 }
 
 void in_place(Tensor x, int64_t block, std::optional<double> scale, const std::optional<Tensor>& pre,
-              const std::optional<Tensor>& post) {
-  forward_out(x, block, scale, pre, post, x);
+              const std::optional<Tensor>& post, bool transpose) {
+  forward_out(x, block, scale, pre, post, transpose, x);
 }
 
 }  // namespace
 }  // namespace sylvester::hadamard_transform
 
-#define ARGUMENTS "int block_size, float? scale, Tensor? pre, Tensor? post"
+#define ARGUMENTS "int block_size, float? scale, Tensor? pre, Tensor? post, bool transpose"
 STABLE_TORCH_LIBRARY_FRAGMENT(sylvester, m) {
   m.def("hadamard_transform(Tensor x, " ARGUMENTS ") -> Tensor");
   m.def("hadamard_transform_(Tensor(a!) x, " ARGUMENTS ") -> ()");

@@ -16,6 +16,7 @@
 
 #include <cstdint>
 
+#include "common/hadamard_factor.h"
 #include "common/half.h"
 #include "common/scale.h"
 #include "common/select.h"
@@ -23,7 +24,7 @@
 namespace sylvester::hadamard_transform {
 
 // Room for several blocks, which run beside each other; half of the smallest first-level cache
-constexpr int64_t work_size(int64_t block) { return block > 4096 ? block : 4096; }
+constexpr int64_t work_size(int64_t block) { return block > 4096 ? block : 4096 / block * block; }
 
 struct Call {
   const void* in;
@@ -34,6 +35,7 @@ struct Call {
   int64_t rows;
   int64_t width;
   int64_t block;
+  const FactorSums* factor;  // of the block; null when it is a power of two
   Scale scale;
   Dtype dtype;
 };

@@ -1,4 +1,5 @@
 #include "common/convert.h"
+#include "common/hadamard_across.h"
 #include "common/hadamard_stream.h"
 #include "hadamard_transform/hadamard_transform.h"
 
@@ -61,6 +62,32 @@ struct Row {
   }
 };
 
+// Elements [0, count) of a row of blocks of m·2^k: across the m parts into work, then inside them to the row. 16-bit
+// rows pass through work at either end.
+template <class V, class T, Epilogue kind>
+void run_factor(const Call& call, const Row<V, T, kind>& row, int64_t count) {
+  using Real = typename V::Real;
+  constexpr bool kWide = sizeof(T) == sizeof(Real);
+  Real* work = static_cast<Real*>(call.work);
+  const Real* from = work;
+  if constexpr (kWide) from = work = row.out;
+  if (kWide && row.pre == nullptr) {
+    from = reinterpret_cast<const Real*>(row.in);
+  } else {
+    int64_t i = 0;
+    for (; i + kLanes <= count; i += kLanes) store(work + i, row.load(i));
+    if (i < count) store_part_as(work + i, row.load_part(i, count - i), count - i);
+  }
+  across_blocks<V>(*call.factor, from, work, count, call.block);
+  Row<V, Real, kind> inside{work, work, nullptr, row.post, row.hi, row.lo};
+  hadamard_stream<V>(work, inside, count, call.block / call.factor->m);
+  if constexpr (!kWide) {
+    int64_t i = 0;
+    for (; i + kLanes <= count; i += kLanes) store_as(row.out + i, load<V>(work + i));
+    if (i < count) store_part_as(row.out + i, load_part_as<V>(work + i, count - i), count - i);
+  }
+}
+
 template <class V, class T, Epilogue kind>
 void run_rows(const Call& call) {
   using Real = typename V::Real;
@@ -75,12 +102,19 @@ void run_rows(const Call& call) {
   for (int64_t r = 0; r < rows; ++r) {
     Row<V, T, kind> row{in + r * width, out + r * width, pre, post, hi, lo};
     if constexpr (sizeof(T) == sizeof(Real)) {
-      hadamard_stream<V>(reinterpret_cast<Real*>(row.out), row, width, call.block);
-    } else {
-      const int64_t chunk = sylvester::hadamard_transform::work_size(call.block);
-      for (int64_t i = 0; i < width; i += chunk) {
-        Row<V, T, kind> part{row.in + i, row.out + i, pre ? pre + i : pre, post ? post + i : post, hi, lo};
-        hadamard_stream<V>(static_cast<Real*>(call.work), part, i + chunk < width ? chunk : width - i, call.block);
+      if (call.factor == nullptr) {
+        hadamard_stream<V>(reinterpret_cast<Real*>(row.out), row, width, call.block);
+        continue;
+      }
+    }
+    const int64_t chunk = sylvester::hadamard_transform::work_size(call.block);
+    for (int64_t i = 0; i < width; i += chunk) {
+      Row<V, T, kind> part{row.in + i, row.out + i, pre ? pre + i : pre, post ? post + i : post, hi, lo};
+      const int64_t count = i + chunk < width ? chunk : width - i;
+      if (call.factor != nullptr) {
+        run_factor(call, part, count);
+      } else if constexpr (sizeof(T) != sizeof(Real)) {
+        hadamard_stream<V>(static_cast<Real*>(call.work), part, count, call.block);
       }
     }
   }

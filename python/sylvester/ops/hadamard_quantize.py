@@ -1,6 +1,6 @@
 """Hadamard transform of the last axis, then one scale a row and integer codes, in one pass: the transform goes nowhere.
 
-    y = (I_q ⊗ S) (pre ∘ x),  limit = 2^(bits-1) - 1,  a = max|y| of the whole row
+    y = (I_q ⊗ H) (pre ∘ x),  limit = 2^(bits-1) - 1,  a = max|y| of the whole row
     codes = y · (limit / a), rounded half to even, in [-limit, limit], times the sign of scale
     row_scale = |scale| · a / limit
 
@@ -19,8 +19,8 @@
 
 A row with an infinity or a NaN: codes 0, row_scale NaN. A row with a or |scale| · a < 2^-100: codes 0, row_scale 0.
 
-Cost: x read once, D or D / 2 bytes a row written; log2(block_size) additions and one multiplication an element: the
-scale costs one a row.
+Cost: x read once, D or D / 2 bytes a row written; the additions of hadamard_transform and one multiplication an
+element: the scale costs one a row.
 Determinism: the same bits for any thread count, level, batch and stride. Codes are exactly those of quantize_rows on
 the float32 result of hadamard_transform with scale 1.0; row_scale is exactly its largest with the scale, over limit.
 Gradient: codes are integers and have none; asking for one through row_scale raises. With dequantize=True the values
@@ -69,7 +69,7 @@ def check(
     x: Tensor, block_size: int | None, scale: float | None, pre: Tensor | None, bits: int, dequantize: bool
 ) -> int:
     """Raise on arguments the operator does not take; returns the block size."""
-    block = transform.check(x, block_size, scale, pre, None)
+    block = transform.check(x, block_size, scale, pre, None, False)
     rows.check(x, bits, dequantize)
     return block
 
@@ -139,10 +139,6 @@ def _block(a: Arguments) -> int:
     return a.get("block_size") or a["x"].shape[-1]
 
 
-def _stages(a: Arguments) -> int:
-    return _block(a).bit_length() - 1
-
-
 def _raw_calls(a: Arguments) -> list[RawCall]:
     bits, pre = a.get("bits", 8), widened(a.get("pre"), a["x"])
     arguments = (a["x"], _block(a), a.get("scale"), pre, bits, rows.is_packed(bits))
@@ -186,6 +182,8 @@ SPEC = register(
             _case("no columns", (3, 0), block_size=128),
             _case("negative scale", (3, 48), block_size=16, scale=-0.37),
             _case("pre", (33, 1024), pre=True),
+            _case("5 rows of 768", (5, 768), bits=4),
+            _case("2 blocks of 28, pre", (3, 56), block_size=28, pre=True),
             _case("transposed", (64, 9), Tensor.t, pre=True),
             _case("every second column", (6, 128), lambda t: t[:, ::2], bits=4),
             _case("expanded rows", (1, 64), lambda t: t.expand(7, 64)),
@@ -197,8 +195,15 @@ SPEC = register(
             *(_case(f"{count} x {n} in DRAM", (count, n), **_TIMED) for count, n in _IN_DRAM),
         ),
         misuses=(
-            _misuse("width is no power of two", r"width 24, got 24; the largest that fits is 8", block_size=None),
-            _misuse("block does not divide", r"divides the width 24, got 16", block_size=16),
+            _misuse(
+                "no matrix",
+                r"width 50 .* got 50; the largest that fits is 2$",
+                x=lambda m: m.normal(50),
+                block_size=None,
+            ),
+            _misuse(
+                "block does not divide", r"divide the width 24 .* got 16; the largest that fits is 24", block_size=16
+            ),
             _misuse("bits of 1", r"bits must be from 2 to 8, got 1", bits=1),
             _misuse("float bits", r"bits must be an int, got float 4\.0", TypeError, bits=4.0),
             _misuse("dequantize is a number", r"dequantize must be a bool, got int 1", TypeError, dequantize=1),
@@ -211,9 +216,9 @@ SPEC = register(
         raw_calls=_raw_calls,
         differentiable=rows.learned("x", "pre"),
         straight_through=True,
-        error_bound=lambda a: rows.error_bound(a, _stages(a) + 4),
+        error_bound=lambda a: rows.error_bound(a, transform.SPEC.error_bound(a)),
         bytes_moved=rows.moved,
-        operations=lambda a: a["x"].numel() * (_stages(a) + 1),
+        operations=lambda a: transform.SPEC.operations(a) + a["x"].numel(),
         baselines={"transform, then codes": _two_steps},
         launchers={"hadamard_quantize": _cuda},
         rows=rows.row_axes,

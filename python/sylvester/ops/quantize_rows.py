@@ -170,9 +170,9 @@ def learned(*names: str) -> Callable[[Arguments], tuple[str, ...]]:
     return lambda a: names if a.get("dequantize") else ()
 
 
-def error_bound(a: Arguments, roundings: int) -> float:
-    """One step where a number is nearly half way between two codes, else the roundings of the scale."""
-    return 1.01 / (2 ** (a.get("bits", 8) - 1) - 1) if a.get("dequantize") else roundings * 2.0**-24
+def error_bound(a: Arguments, of_scale: float) -> float:
+    """One step where a number is nearly half way between two codes, else that of the scale."""
+    return 1.01 / (2 ** (a.get("bits", 8) - 1) - 1) if a.get("dequantize") else of_scale
 
 
 _TIMED: dict[str, Any] = {"kind": "benchmark", "dtypes": (torch.float32, torch.bfloat16)}
@@ -210,7 +210,7 @@ SPEC = register(
         raw_calls=_raw_calls,
         differentiable=learned("x"),
         straight_through=True,
-        error_bound=lambda a: error_bound(a, 2),
+        error_bound=lambda a: error_bound(a, 2 * 2.0**-24),
         bytes_moved=moved,
         operations=lambda a: 2 * a["x"].numel(),
         launchers={"quantize_rows": _cuda},

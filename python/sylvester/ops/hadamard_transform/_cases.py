@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .._dispatch import LARGEST_BLOCK_CUDA
+from .._hadamard import factor_of
 from .._spec import Arguments, Case, Make, Misuse, Operator, RawCall, register
 from ._operator import LAUNCHERS, check, hadamard_transform, reference, widened
 
@@ -31,8 +32,8 @@ def _case(
 
 def _raw_calls(a: Arguments) -> list[RawCall]:
     x = a["x"]
-    block = check(x, a.get("block_size"), None, None, None)
-    rest = (block, a.get("scale"), widened(a.get("pre"), x), widened(a.get("post"), x))
+    block = check(x, a.get("block_size"), None, None, None, False)
+    rest = (block, a.get("scale"), widened(a.get("pre"), x), widened(a.get("post"), x), a.get("transpose", False))
     fresh = torch.zeros(x.shape, dtype=x.dtype, device=x.device)
     return [
         RawCall("hadamard_transform", (x, *rest)),
@@ -46,7 +47,9 @@ def _block(a: Arguments) -> int:
 
 
 def _stages(a: Arguments) -> int:
-    return _block(a).bit_length() - 1
+    """Additions, one after the other, that an output is made with."""
+    m = factor_of(_block(a))
+    return (_block(a) // m).bit_length() - 1 + (m // 8 + 5 if m > 1 else 0)
 
 
 def _rows(a: Arguments) -> tuple[dict[str, int], tuple[int, ...]]:
@@ -77,9 +80,11 @@ def _misuse(label: str, match: str, error: type[Exception] = ValueError, /, *, x
 
 
 MISUSES = (
-    _misuse("width is no power of two", r"width 24, got 24; the largest that fits is 8", block_size=None),
-    _misuse("block does not divide", r"divides the width 24, got 16; the largest that fits is 8", block_size=16),
-    _misuse("block is no power of two", r"power of two that divides the width 24, got 12", block_size=12),
+    _misuse("no matrix", r"width 50 .* got 50; the largest that fits is 2$", x=lambda m: m.normal(50), block_size=None),
+    _misuse("no factor", r"got 11136; the largest that fits is 384", x=lambda m: m.normal(11136), block_size=None),
+    _misuse("block does not divide", r"divide the width 24 .* got 16; the largest that fits is 24", block_size=16),
+    _misuse("block is no matrix", r"\(12, 20, 28, \.\.\. up to 252\), got 6;", block_size=6),
+    _misuse("transpose is no bool", r"transpose must be a bool, got int 1", TypeError, transpose=1),
     _misuse("block of 0", r"block_size .* got 0", block_size=0),
     _misuse("negative block", r"block_size .* got -8", block_size=-8),
     _misuse("block too large", r"at most 1048576", x=lambda m: torch.zeros(1 << 21), block_size=None),
@@ -115,6 +120,10 @@ SPEC = register(
         cases=(
             *(_case(f"5 rows of {n}", (5, n)) for n in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)),
             *(_case(f"{q} blocks of {n}", (3, q * n), block_size=n) for q, n in ((3, 4), (5, 16), (12, 1), (3, 128))),
+            *(_case(f"5 rows of {n}", (5, n)) for n in (28, 44, 768)),
+            *(_case(f"{q} blocks of {n}", (2, q * n), block_size=n) for q, n in ((3, 12), (2, 80), (2, 52), (1, 344))),
+            _case("transposed factor, pre and post", (3, 92), vectors="pre post", transpose=True),
+            _case("36 · 16, post", (3, 1152), vectors="post", block_size=576),
             _case("one row, no leading axis", (64,)),
             _case("three leading axes", (2, 3, 5, 32)),
             _case("no rows", (0, 64)),

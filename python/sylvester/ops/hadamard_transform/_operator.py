@@ -15,10 +15,10 @@ from .._dispatch import (
     derive_eager,
     describe,
     launch,
-    require_block,
     require_floats,
     require_vector,
 )
+from .._hadamard import factor_matrix, factor_of, require_factored_block
 
 _forward = torch.ops.sylvester.hadamard_transform.default
 _in_place = torch.ops.sylvester.hadamard_transform_.default
@@ -32,6 +32,7 @@ def reference(
     scale: float | None = None,
     pre: Tensor | None = None,
     post: Tensor | None = None,
+    transpose: bool = False,
     out: Tensor | None = None,
 ) -> Tensor:
     """The definition in plain PyTorch; ``out`` is ignored."""
@@ -39,12 +40,18 @@ def reference(
     y = x.to(WIDE[x.dtype])
     if pre is not None:
         y = y * pre.to(y.dtype)
-    y = y.reshape(*x.shape[:-1], x.shape[-1] // block, block)
+    m = factor_of(block)
+    part = block // m
+    y = y.reshape(*x.shape[:-1], x.shape[-1] // part, part)
     stride = 1
-    while stride < block:
-        a, b = y.unflatten(-1, (block // (2 * stride), 2, stride)).unbind(-2)
+    while stride < part:
+        a, b = y.unflatten(-1, (part // (2 * stride), 2, stride)).unbind(-2)
         y = torch.stack((a + b, a - b), -2).flatten(-3)
         stride *= 2
+    if m > 1:
+        factor = factor_matrix(m).to(y)
+        y = (factor.T if transpose else factor) @ y.reshape(*x.shape[:-1], x.shape[-1] // block, m, part)
+        y = y.flatten(-3, -2)
     y = y.flatten(-2) * (block**-0.5 if scale is None else scale)
     if post is not None:
         y = y * post.to(y.dtype)
@@ -57,6 +64,7 @@ def check(
     scale: float | None,
     pre: Tensor | None,
     post: Tensor | None,
+    transpose: bool,
     out: Tensor | None = None,
 ) -> int:
     """Raise on arguments the operator does not take; returns the block size."""
@@ -67,7 +75,9 @@ def check(
     width = x.shape[-1]
     block = width if block_size is None else block_size
     if type(block) is not int or block < 1 or block & (block - 1) or width % block or block > LARGEST_BLOCK_CUDA:
-        require_block(block, width, x)  # only its words, and the limit that depends on the device
+        require_factored_block(block, width, x)  # not a small power of two
+    if transpose is not False and transpose is not True:
+        raise TypeError(f"transpose must be a bool, got {describe(transpose)}")
     if scale is not None:
         if not isinstance(scale, (int, float)):
             raise TypeError(f"scale must be a float or None, got {describe(scale)} (a learned scale goes into post)")
@@ -91,19 +101,21 @@ def hadamard_transform(
     scale: float | None = None,
     pre: Tensor | None = None,
     post: Tensor | None = None,
+    transpose: bool = False,
     out: Tensor | None = None,
 ) -> Tensor:
-    """scale · post ∘ ((I ⊗ S) (pre ∘ x)) over the last axis of ``x``; see the module for shapes and dtypes.
+    """scale · post ∘ ((I ⊗ H) (pre ∘ x)) over the last axis of ``x``; see the module for shapes and dtypes.
 
     >>> hadamard_transform(torch.tensor([1.0, 2.0]), scale=1.0)
     tensor([ 3., -1.])
     """
-    block = check(x, block_size, scale, pre, post, out)
+    block = check(x, block_size, scale, pre, post, transpose, out)
     if pre is not None or post is not None:
         pre, post = widened(pre, x), widened(post, x)
     if out is None:
-        return call(_forward, x, block, scale, pre, post)
-    call_in_place(_out, (x, block, scale, pre, post, out), "out", out, {"pre": pre, "post": post}, replaced=x)
+        return call(_forward, x, block, scale, pre, post, transpose)
+    arguments = (x, block, scale, pre, post, transpose, out)
+    call_in_place(_out, arguments, "out", out, {"pre": pre, "post": post}, replaced=x)
     return out
 
 
@@ -114,11 +126,12 @@ def hadamard_transform_(
     scale: float | None = None,
     pre: Tensor | None = None,
     post: Tensor | None = None,
+    transpose: bool = False,
 ) -> Tensor:
     """As ``hadamard_transform``, written over ``x``, which must not need a gradient; returns ``x``."""
-    block = check(x, block_size, scale, pre, post, None)
+    block = check(x, block_size, scale, pre, post, transpose)
     pre, post = widened(pre, x), widened(post, x)
-    call_in_place(_in_place, (x, block, scale, pre, post), "x", x, {"pre": pre, "post": post})
+    call_in_place(_in_place, (x, block, scale, pre, post, transpose), "x", x, {"pre": pre, "post": post})
     return x
 
 
@@ -163,7 +176,7 @@ _NO_VECTORS: Any = (None, None, None)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, ctx.block_size, ctx.scale, pre, post = inputs
+    x, ctx.block_size, ctx.scale, pre, post, ctx.transpose = inputs
     ctx.has_vectors = pre is not None or post is not None
     if ctx.has_vectors:
         learned = ctx.needs_input_grad[3] or ctx.needs_input_grad[4]
@@ -175,14 +188,14 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     grad_x = grad_pre = grad_post = None
     # Called as operators, not as kernels: each gradient is differentiable again.
     if ctx.needs_input_grad[0]:
-        grad_x = _forward(grad, ctx.block_size, ctx.scale, post, pre)
+        grad_x = _forward(grad, ctx.block_size, ctx.scale, post, pre, not ctx.transpose)
     if ctx.needs_input_grad[3]:
-        back = _forward(grad.to(pre.dtype), ctx.block_size, ctx.scale, post, None)
+        back = _forward(grad.to(pre.dtype), ctx.block_size, ctx.scale, post, None, not ctx.transpose)
         grad_pre = _sum_rows(x * back)
     if ctx.needs_input_grad[4]:
-        ahead = _forward(x.to(post.dtype), ctx.block_size, ctx.scale, pre, None)
+        ahead = _forward(x.to(post.dtype), ctx.block_size, ctx.scale, pre, None, ctx.transpose)
         grad_post = _sum_rows(grad * ahead)
-    return grad_x, None, None, grad_pre, grad_post
+    return grad_x, None, None, grad_pre, grad_post, None
 
 
 def _sum_rows(values: Tensor) -> Tensor:

@@ -1,0 +1,101 @@
+// The sums of every factor that was asked for, and the factors as tensors: what Python and its references know of them.
+#include "common/hadamard_factor.h"
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "common/binding.h"
+
+namespace sylvester {
+namespace {
+
+std::vector<int8_t> matrix(int m) {
+  std::vector<int8_t> h(static_cast<size_t>(m) * m);
+  hadamard_matrix(m, h.data());
+  for (int i = 0; i < m; ++i) {
+    for (int j = 0; j <= i; ++j) {
+      int product = 0;
+      for (int k = 0; k < m; ++k) product += h[i * m + k] * h[j * m + k];
+      SYLVESTER_CHECK(product == (i == j ? m : 0), "the Hadamard matrix of order ", m, " is not orthogonal");
+    }
+  }
+  return h;
+}
+
+struct Kept {
+  std::vector<uint16_t> counts, terms;
+  FactorSums sums;
+};
+
+std::unique_ptr<Kept> make(int m, bool transpose) {
+  const std::vector<int8_t> h = matrix(m);
+  const int order = paired(m) ? m / 2 : m;
+  // The upper left part of a paired H is C + I
+  const auto sign = [&](int i, int j) { return transpose ? h[j * m + i] : h[i * m + j]; };
+  auto kept = std::make_unique<Kept>();
+  for (int i = 0; i < order; i += kGroupRows) {
+    for (int sum = 0; sum < kSums; ++sum) {
+      const size_t before = kept->terms.size();
+      for (int j = 0; j < order; ++j) {
+        const int place = place_of(sign, order, i, j);
+        if (place / 2 == sum) kept->terms.push_back(static_cast<uint16_t>(j + place % 2 * order));
+      }
+      kept->counts.push_back(static_cast<uint16_t>(kept->terms.size() - before));
+    }
+  }
+  kept->sums = {m, order, kept->counts.data(), kept->terms.data()};
+  return kept;
+}
+
+// Ascending: what hadamard_factor returns
+Tensor orders() {
+  std::vector<int64_t> found;
+  for (int m = 2; m <= kLargestFactor; ++m) {
+    if (hadamard_factor(m) == m) found.push_back(m);
+  }
+  const Tensor out = empty({static_cast<int64_t>(found.size())}, ScalarType::Long);
+  std::copy(found.begin(), found.end(), static_cast<int64_t*>(out.data_ptr()));
+  return out;
+}
+
+int64_t factor_of(int64_t block) { return hadamard_factor(block); }
+
+Tensor factor(int64_t m) {
+  SYLVESTER_CHECK(m >= 1 && m <= kLargestFactor && construction(static_cast<int>(m)) != Construction::none,
+                  "m must be the order of a known Hadamard factor, got ", m);
+  const std::vector<int8_t> h = matrix(static_cast<int>(m));
+  const Tensor out = empty({m, m}, ScalarType::Char);
+  std::copy(h.begin(), h.end(), static_cast<int8_t*>(out.data_ptr()));
+  return out;
+}
+
+}  // namespace
+
+const FactorSums* factor_sums(int64_t block, bool transpose) {
+  const int m = hadamard_factor(block);
+  if (m == 1) return nullptr;
+  static std::mutex mutex;
+  static std::map<std::pair<int, bool>, std::unique_ptr<Kept>> kept;
+  const std::lock_guard<std::mutex> lock(mutex);
+  std::unique_ptr<Kept>& entry = kept[{m, transpose && !paired(m)}];
+  if (!entry) entry = make(m, transpose);
+  return &entry->sums;
+}
+
+}  // namespace sylvester
+
+STABLE_TORCH_LIBRARY_FRAGMENT(sylvester, m) {
+  m.def("_hadamard_factor(int m) -> Tensor");
+  m.def("_hadamard_factor_of(int block) -> int");
+  m.def("_hadamard_orders() -> Tensor");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(sylvester, CompositeExplicitAutograd, m) {
+  m.impl("_hadamard_factor", TORCH_BOX(&sylvester::factor));
+  m.impl("_hadamard_factor_of", TORCH_BOX(&sylvester::factor_of));
+  m.impl("_hadamard_orders", TORCH_BOX(&sylvester::orders));
+}

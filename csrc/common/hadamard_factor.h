@@ -1,0 +1,41 @@
+// How a product with H_m is cut into sums: what the kernels of hadamard_across.h read.
+//
+// Rows are taken four at a time. Up to sign, the column of signs that four rows have at an input is one of eight, so an
+// input goes into one of eight sums and the four outputs are made of these with 16 additions: m/4 + 2 additions an
+// output where one row after the other takes m − 1. Paley's second matrix is smaller still: with C and u = x0 + x1,
+// v = x0 − x1 of m/2 rows, y0 = C u + v = (C + I) u + v − u and y1 = C v − u = (C + I) v − v − u: m/8 + 5.
+#pragma once
+
+#include "common/hadamard_matrix.h"
+
+namespace sylvester {
+
+constexpr int kGroupRows = 4, kSums = 8;
+
+// The sum of rows i .. i + 3 that input j goes into, times 2, and 1 where it is subtracted. Sums differ in the signs of
+// rows i + 1 (bit 2) and i + 2 (bit 0) and in whether i + 3 agrees with i + 2 (bit 1), all relative to row i; rows
+// beyond the last agree with row i. sign(i, j): an entry of a ±1 matrix of `order` rows.
+template <class Sign>
+constexpr int place_of(const Sign& sign, int order, int i, int j) {
+  const int first = sign(i, j);
+  const auto differs = [&](int row) { return row < order && sign(row, j) != first ? 1 : 0; };
+  const int second = differs(i + 1), third = differs(i + 2), fourth = differs(i + 3);
+  return second << 3 | (third ^ fourth) << 2 | third << 1 | (first < 0 ? 1 : 0);
+}
+
+constexpr bool paired(int m) { return construction(m) == Construction::paley_two; }
+
+// The ±1 matrix that the sums are made for: C + I where the factor is paired, else H
+struct FactorSums {
+  int m;
+  int order;
+  // counts[group · kSums + s] terms each, sum after sum, in ascending order of the inputs: the number of an input, plus
+  // `order` where it is subtracted
+  const uint16_t* counts;
+  const uint16_t* terms;
+};
+
+// Sums of H_m, or of its transpose; null for a power of two. block must have a factor. Made once, kept for good.
+const FactorSums* factor_sums(int64_t block, bool transpose);
+
+}  // namespace sylvester
