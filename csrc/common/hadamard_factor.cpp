@@ -27,27 +27,35 @@ std::vector<int8_t> matrix(int m) {
 }
 
 struct Kept {
-  std::vector<uint16_t> counts, terms;
+  std::vector<uint64_t> words;
   FactorSums sums;
 };
 
 std::unique_ptr<Kept> make(int m, bool transpose) {
   const std::vector<int8_t> h = matrix(m);
-  const int order = paired(m) ? m / 2 : m;
+  const int order = order_of(m);
+  const uint64_t nothing = static_cast<uint64_t>(2 * order) * 0x0001000100010001;
   // The upper left part of a paired H is C + I
   const auto sign = [&](int i, int j) { return transpose ? h[j * m + i] : h[i * m + j]; };
   auto kept = std::make_unique<Kept>();
-  for (int i = 0; i < order; i += kGroupRows) {
-    for (int sum = 0; sum < kSums; ++sum) {
-      const size_t before = kept->terms.size();
-      for (int j = 0; j < order; ++j) {
-        const int place = place_of(sign, order, i, j);
-        if (place / 2 == sum) kept->terms.push_back(static_cast<uint16_t>(j + place % 2 * order));
+  std::vector<uint64_t>& words = kept->words;
+  for (int g = 0; g < groups_of(order); ++g) {
+    const size_t start = words.size();
+    uint64_t counts[kSums] = {}, longest = 0;
+    words.push_back(0);
+    for (int j = 0; j < order; ++j) {
+      const int place = place_of(sign, group_start(order, g), j), sum = place / 2;
+      const uint64_t row = counts[sum]++;
+      if (row == longest) {
+        ++longest;
+        words.resize(words.size() + kSums / 4, nothing);
       }
-      kept->counts.push_back(static_cast<uint16_t>(kept->terms.size() - before));
+      const uint64_t term = static_cast<uint64_t>(j + place % 2 * order);
+      words[start + 1 + row * (kSums / 4) + sum / 4] ^= (term ^ static_cast<uint64_t>(2 * order)) << sum % 4 * 16;
     }
+    words[start] = longest;
   }
-  kept->sums = {m, order, kept->counts.data(), kept->terms.data()};
+  kept->sums = {m, order, transpose, words.data()};
   return kept;
 }
 

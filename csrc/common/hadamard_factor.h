@@ -12,27 +12,36 @@ namespace sylvester {
 
 constexpr int kGroupRows = 4, kSums = 8;
 
+// Group g has rows start .. start + 3 and is there for rows 4g .. start + 3: the last one may start earlier.
+constexpr int groups_of(int order) { return (order + kGroupRows - 1) / kGroupRows; }
+constexpr int group_start(int order, int group) {
+  return group * kGroupRows + kGroupRows <= order ? group * kGroupRows : order - kGroupRows;
+}
+
 // The sum of rows i .. i + 3 that input j goes into, times 2, and 1 where it is subtracted. Sums differ in the signs of
-// rows i + 1 (bit 2) and i + 2 (bit 0) and in whether i + 3 agrees with i + 2 (bit 1), all relative to row i; rows
-// beyond the last agree with row i. sign(i, j): an entry of a ±1 matrix of `order` rows.
+// rows i + 1 (bit 2) and i + 2 (bit 0) and in whether i + 3 agrees with i + 2 (bit 1), all relative to row i.
+// sign(i, j): an entry of a ±1 matrix.
 template <class Sign>
-constexpr int place_of(const Sign& sign, int order, int i, int j) {
+constexpr int place_of(const Sign& sign, int i, int j) {
   const int first = sign(i, j);
-  const auto differs = [&](int row) { return row < order && sign(row, j) != first ? 1 : 0; };
+  const auto differs = [&](int row) { return sign(row, j) != first ? 1 : 0; };
   const int second = differs(i + 1), third = differs(i + 2), fourth = differs(i + 3);
   return second << 3 | (third ^ fourth) << 2 | third << 1 | (first < 0 ? 1 : 0);
 }
 
 constexpr bool paired(int m) { return construction(m) == Construction::paley_two; }
 
-// The ±1 matrix that the sums are made for: C + I where the factor is paired, else H
+// Rows of the ±1 matrix that the sums are made for: C + I where the factor is paired, else H or its transpose
+constexpr int order_of(int m) { return paired(m) ? m / 2 : m; }
+
 struct FactorSums {
   int m;
   int order;
-  // counts[group · kSums + s] terms each, sum after sum, in ascending order of the inputs: the number of an input, plus
-  // `order` where it is subtracted
-  const uint16_t* counts;
-  const uint16_t* terms;
+  bool transpose;
+  // For every group: how many terms its longest sum has, then as many rows of a term for each of the eight sums, four
+  // 16-bit terms a word. A term is the number of an input, plus `order` where it is subtracted; 2·order stands for −0,
+  // which changes no sum. A sum has its inputs in ascending order.
+  const uint64_t* words;
 };
 
 // Sums of H_m, or of its transpose; null for a power of two. block must have a factor. Made once, kept for good.

@@ -1,0 +1,177 @@
+// H_m across the parts of a block for orders that models have, unrolled at the vector levels: which sum an input goes
+// into is known when this is compiled.
+//
+// Eight sums for each of three groups of rows stay in registers while the inputs stream by. Count, an element: m/8 + 5
+// additions, half of them on the multiply pipes (m/4 + 2 where the factor is not paired); m/24 + 3 loads and 2 stores.
+#pragma once
+
+#include "common/hadamard.h"
+#include "common/hadamard_factor.h"
+
+namespace {
+
+using sylvester::group_start;
+using sylvester::groups_of;
+using sylvester::kGroupRows;
+using sylvester::kSums;
+using sylvester::paired;
+
+// f.operator()<From>() .. f.operator()<To - 1>()
+template <int From, int To, class F>
+SYLVESTER_INLINE void unrolled(const F& f) {
+  if constexpr (To - From == 1) {
+    f.template operator()<From>();
+  } else if constexpr (From < To) {
+    constexpr int kMiddle = (From + To) / 2;
+    unrolled<From, kMiddle>(f);
+    unrolled<kMiddle, To>(f);
+  }
+}
+
+// Four rows of their sums (place_of); half of it on the multiply pipes
+template <class V>
+SYLVESTER_INLINE void rows_of_sums(const V (&s)[kSums], V (&y)[kGroupRows]) {
+  const V same = add_fused(add(s[0], s[1]), add(s[2], s[3])), other = add_fused(add(s[4], s[5]), add(s[6], s[7]));
+  const V agree = add(sub_fused(s[0], s[1]), sub_fused(s[4], s[5]));
+  const V differ = add(sub_fused(s[2], s[3]), sub_fused(s[6], s[7]));
+  y[0] = add(same, other);
+  y[1] = sub_fused(same, other);
+  y[2] = add(agree, differ);
+  y[3] = sub_fused(agree, differ);
+}
+
+template <class V>
+SYLVESTER_INLINE V negated(V v) {
+  return flip(v, broadcast<V>(-typename V::Real{0}));
+}
+
+// The places of every group, and for each sum the first input that goes into it (−1: none)
+template <int M, bool Transpose>
+struct Places {
+  static constexpr int kOrder = sylvester::order_of(M), kGroups = groups_of(kOrder);
+  uint8_t of[kGroups][kOrder] = {};
+  int16_t first[kGroups][kSums] = {};
+  constexpr Places() {
+    int8_t matrix[M * M] = {};
+    sylvester::hadamard_matrix(M, matrix);
+    const auto sign = [&](int i, int j) { return Transpose ? matrix[j * M + i] : matrix[i * M + j]; };
+    for (int g = 0; g < kGroups; ++g) {
+      for (int16_t& first_of_sum : first[g]) first_of_sum = -1;
+      for (int j = kOrder; j-- > 0;) {
+        of[g][j] = static_cast<uint8_t>(sylvester::place_of(sign, group_start(kOrder, g), j));
+        first[g][of[g][j] / 2] = static_cast<int16_t>(j);
+      }
+    }
+  }
+};
+template <int M, bool Transpose>
+constexpr Places<M, Transpose> kPlaces;
+
+// Sums of groups Group, Group + 1, ... of the inputs w<j>(); every second addition goes to the multiply
+// pipes. Kept in registers: the compiler would put a sum off until it is used, and keep all its terms until then.
+template <class V, const auto& kOf, int Group, int Count, class Vectors>
+SYLVESTER_INLINE void group_sums(const Vectors& w, V (&s)[Count][kSums]) {
+#pragma GCC unroll 32
+  for (int n = 0; n < Count * kSums; ++n) {
+    if (kOf.first[Group + n / kSums][n % kSums] < 0) s[n / kSums][n % kSums] = negated(zero<V>());
+  }
+  unrolled<0, kOf.kOrder>([&]<int j>() SYLVESTER_LAMBDA {
+    const V x = w.template operator()<j>();
+    unrolled<0, Count>([&]<int g>() SYLVESTER_LAMBDA {
+      constexpr int kPlace = kOf.of[Group + g][j];
+      constexpr bool kMinus = kPlace % 2 != 0;
+      V& sum = s[g][kPlace / 2];
+      if constexpr (kOf.first[Group + g][kPlace / 2] == j) {
+        sum = kMinus ? negated(x) : x;
+      } else if constexpr ((g + j) % 2 != 0) {
+        sum = in_register(kMinus ? sub_fused(sum, x) : add_fused(sum, x));
+      } else {
+        sum = in_register(kMinus ? sub(sum, x) : add(sum, x));
+      }
+    });
+  });
+}
+
+// put(k, row k); Abreast groups share the loads of w
+template <class V, const auto& kOf, int Abreast, class Vectors, class Put>
+SYLVESTER_INLINE void fixed_rows(const Vectors& w, const Put& put) {
+  unrolled<0, (kOf.kGroups + Abreast - 1) / Abreast>([&]<int n>() SYLVESTER_LAMBDA {
+    constexpr int kGroup = n * Abreast, kCount = kGroup + Abreast <= kOf.kGroups ? Abreast : kOf.kGroups - kGroup;
+    V s[kCount][kSums];
+    group_sums<V, kOf, kGroup>(w, s);
+    unrolled<0, kCount>([&]<int g>() SYLVESTER_LAMBDA {
+      constexpr int kRow = (kGroup + g) * kGroupRows, kStart = group_start(kOf.kOrder, kGroup + g);
+      V y[kGroupRows];
+      rows_of_sums(s[g], y);
+#pragma GCC unroll 4
+      for (int k = kRow; k < kStart + kGroupRows; ++k) put(k, y[k - kStart]);
+    });
+  });
+}
+
+// The same of inputs that follow each other in memory
+template <class V, const auto& kOf, class Put>
+SYLVESTER_INLINE void buffered_rows(const typename V::Real* w, const Put& put) {
+  constexpr int kAbreast = V::kRegisters >= 16 ? 3 : 1;
+  const auto load_kept = [&]<int j>() SYLVESTER_LAMBDA {
+    const V x = load<V>(w + j * kLanes);
+    return kAbreast == 1 ? x : in_register(x);
+  };
+  fixed_rows<V, kOf, kAbreast>(load_kept, put);
+}
+
+// to = (C + I) w + sign·v − u, rows stride apart
+template <class V, const auto& kOf>
+__attribute__((noinline)) void paired_rows(const typename V::Real* w, const typename V::Real* u,
+                                           const typename V::Real* v, typename V::Real sign, typename V::Real* to,
+                                           int64_t stride) {
+  const V sign_of_v = broadcast<V>(sign);
+  buffered_rows<V, kOf>(w, [&](int k, V y) SYLVESTER_LAMBDA {
+    store(to + k * stride, add(y, fms(load<V>(v + k * kLanes), sign_of_v, load<V>(u + k * kLanes))));
+  });
+}
+
+// m is small: everything in registers
+template <class V, const auto& kOf>
+void small_column(const typename V::Real* in, typename V::Real* out, int64_t stride) {
+  constexpr int kOrder = kOf.kOrder;
+  V u[kOrder], v[kOrder];
+#pragma GCC unroll 16
+  for (int k = 0; k < kOrder; ++k) {
+    const V a = load<V>(in + k * stride), b = load<V>(in + (k + kOrder) * stride);
+    u[k] = add(a, b);
+    v[k] = sub_fused(a, b);
+  }
+  const V minus = broadcast<V>(-1);
+  fixed_rows<V, kOf, 1>([&]<int j>() SYLVESTER_LAMBDA { return u[j]; },
+                        [&](int k, V y) SYLVESTER_LAMBDA { store(out + k * stride, add(y, sub(v[k], u[k]))); });
+  fixed_rows<V, kOf, 1>([&]<int j>() SYLVESTER_LAMBDA { return v[j]; },
+                        [&](int k, V y)
+                            SYLVESTER_LAMBDA { store(out + (k + kOrder) * stride, add(y, fms(v[k], minus, u[k]))); });
+}
+
+// A column as in listed_column
+template <class V, int M, bool Transpose>
+void fixed_column(const typename V::Real* in, typename V::Real* out, int64_t stride) {
+  using Real = typename V::Real;
+  constexpr const auto& kOf = kPlaces<M, Transpose>;
+  constexpr int kOrder = kOf.kOrder;
+  if constexpr (kOrder == M) {
+    alignas(64) Real x[M * kLanes];
+    for (int k = 0; k < M; ++k) store(x + k * kLanes, load<V>(in + k * stride));
+    buffered_rows<V, kPlaces<M, Transpose>>(x, [&](int k, V y) SYLVESTER_LAMBDA { store(out + k * stride, y); });
+  } else if constexpr (V::kRegisters >= 16 && kOrder <= 14) {
+    small_column<V, kPlaces<M, Transpose>>(in, out, stride);
+  } else {
+    alignas(64) Real u[kOrder * kLanes], v[kOrder * kLanes];
+    for (int k = 0; k < kOrder; ++k) {
+      const V a = load<V>(in + k * stride), b = load<V>(in + (k + kOrder) * stride);
+      store(u + k * kLanes, add(a, b));
+      store(v + k * kLanes, sub_fused(a, b));
+    }
+    paired_rows<V, kPlaces<M, Transpose>>(u, u, v, 1, out, stride);
+    paired_rows<V, kPlaces<M, Transpose>>(v, u, v, -1, out + kOrder * stride, stride);
+  }
+}
+
+}  // namespace
