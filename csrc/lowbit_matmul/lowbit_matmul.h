@@ -1,0 +1,158 @@
+// y = x Wᵀ for weights of few bits: W (N,K) = scale · codes, N rows of W are the columns of y, x (M,K).
+//
+//   integer   x in int8 codes with a scale a row: y = fma(float(acc), x_scale · scale, bias), acc = Σ_k w x exact in
+//   int32 real      x in Real: acc = fma(x_k, w_k, acc) from k = 0 on, from +0: one order for every level; y = fma(acc,
+//   scale, bias) input     dx = (grad · scale) W: fma over n from n = 0 on, from +0 quantize  rows of floats, of int8
+//   codes or of packed int4 codes to what integer takes
+//
+// Without a bias, bias is -0: the product itself. Real is float, or double at the scalar level when everything is
+// float64.
+//
+// Layout of W, derived from the storage format once: rows in groups of 16, K in units of 64 bytes, F fields a byte.
+//
+//   layout[group][unit][64]      byte 4r + j, field f  ↔  row 16·group + r, k = unit·4F + 4f + j
+//
+//               byte 0    1    2    3    4    …  63          F   w = mult · u − zero
+//   field 0   r0 k0 | k1 | k2 | k3 | r1 k0 | …  r15 k3       binary 8   2u − 1    ternary 4   u − 1    trits 5   u − 1
+//   field 1   r0 k4 | k5 | k6 | k7 | r1 k4 | …  r15 k7       int2 4     u − 2     int4 2      u − 8    int8 1    u −
+//   128
+//
+// Field f of a byte is its bits f · 8/F and up; of trits, the digit of 3^f. A zmm of bytes, shifted and masked, is the
+// unsigned operand of vpdpbusd for 16 rows and 4 k, the signed one is 4 codes of x broadcast. Rows beyond N and k
+// beyond K hold u = 0: x is padded with zeros, columns beyond N are never read from scale and bias and never written to
+// y.
+//
+// Bounds: |x| <= 128 and |w| <= 2^(s-1) (s bits stored; 1 for binary, ternary and trits), so |acc| <= 128 · max|w| · K,
+// which most_columns() keeps below 2^31. Partial sums Σ u x, mult · Σ u x and zero · Σ x may pass 2^31 on the way: they
+// wrap modulo 2^32 (unsigned arithmetic in C++, vpdpbusd and paddd by themselves), and the difference is exact again.
+//
+// Count, a weight and row of x: 1/4 of a lane of a dot product, 1/8 to 1 byte of layout. M = 1 is bound by shifts,
+// masks and dot products in cache (64·F weights take 2F − 1 and F of them) and by bytes of layout from memory; M >= 8
+// by dot products. One thread, no allocation, noexcept. The kernels own all tails of N and K.
+#pragma once
+
+#include <cstdint>
+
+#include "common/half.h"
+#include "common/select.h"
+
+namespace sylvester::lowbit_matmul {
+
+enum class Format : int { binary, ternary, trits, int2, int4, int8 };
+
+constexpr int64_t kGroup = 16;      // rows of W
+constexpr int64_t kUnitBytes = 64;  // of one group
+constexpr int64_t kRowBytes = 64;   // rows of codes are padded to a multiple
+
+// How a byte is read: w = mult · u − zero of each of its fields
+struct Coding {
+  int fields, base, mult, zero, largest;  // largest: |w|
+};
+constexpr Coding coding_of(Format format) {
+  switch (format) {
+    case Format::binary: return {8, 2, 2, 1, 1};
+    case Format::ternary: return {4, 4, 1, 1, 1};
+    case Format::trits: return {5, 3, 1, 1, 1};
+    case Format::int2: return {4, 4, 1, 2, 2};
+    case Format::int4: return {2, 16, 1, 8, 8};
+    case Format::int8: break;
+  }
+  return {1, 256, 1, 128, 128};
+}
+
+constexpr int64_t unit_columns(Format format) { return 4 * coding_of(format).fields; }
+constexpr int64_t unit_count(Format format, int64_t columns) {
+  return (columns + unit_columns(format) - 1) / unit_columns(format);
+}
+constexpr int64_t group_count(int64_t rows) { return (rows + kGroup - 1) / kGroup; }
+// The largest K whose sums fit int32
+constexpr int64_t most_columns(Format format) { return INT32_MAX / (128 * int64_t{coding_of(format).largest}); }
+// Bytes of a row of codes: whole units, whole cache lines
+constexpr int64_t code_stride(Format format, int64_t columns) {
+  return (unit_count(format, columns) * unit_columns(format) + kRowBytes - 1) / kRowBytes * kRowBytes;
+}
+
+struct Weights {
+  const uint8_t* layout;  // (groups, units, 64)
+  Format format;
+  int64_t units;
+  int64_t rows;       // N
+  const void* scale;  // Real: N values, or one
+  bool scale_per_row;
+  const void* bias;  // Real: N values, or null
+};
+
+struct Codes {
+  const int8_t* x;      // rows × stride, zeros from K on
+  int64_t stride;       // code_stride(format, K)
+  const int32_t* sums;  // Σ_k x of each row
+  const float* scale;   // of each row
+  int64_t rows;
+};
+
+struct Integer {
+  Codes x;
+  Weights w;
+  void* y;  // x.rows × y_stride elements of dtype
+  int64_t y_stride;
+  Dtype dtype;
+  int64_t group_begin, group_end;  // the columns of y to write: 16 · group_begin up to min(16 · group_end, N)
+  void* work;                      // integer_work bytes
+};
+constexpr int64_t integer_work(Format, int64_t /*units*/, int64_t /*rows*/) { return 0; }
+
+constexpr int64_t kRealRows = 256;
+
+struct Reals {
+  const void* x;  // rows × columns Real, contiguous
+  int64_t rows;   // at most kRealRows
+  int64_t columns;
+  Weights w;
+  void* y;  // rows × y_stride elements of dtype
+  int64_t y_stride;
+  Dtype dtype;
+  int64_t group_begin, group_end;
+  void* work;  // kRealWork elements of Real
+};
+constexpr int64_t kRealWork = (kRealRows + unit_columns(Format::binary)) * kGroup;
+
+constexpr int64_t kPanel = 320;  // columns of dx at a time: whole units of every format, whole vectors
+constexpr int64_t kPanelRows = 32;
+
+struct Input {
+  const void* grad;     // rows × grad_stride Real: grad · scale, zeros from N on
+  int64_t rows;         // at most kPanelRows
+  int64_t grad_stride;  // 16 · groups
+  const uint8_t* layout;
+  Format format;
+  int64_t units;
+  void* dx;  // rows × columns elements of dtype, contiguous
+  int64_t columns;
+  Dtype dtype;
+  int64_t panel;  // the columns to write: kPanel · panel and up
+  void* work;     // kInputWork elements of Real
+};
+constexpr int64_t kInputWork = (kGroup + kPanelRows) * kPanel;
+
+enum class Source : int { float32, bfloat16, float16, int8, int4 };
+
+struct Quantize {
+  const void* x;  // rows × columns of source, each row contiguous; int4: two codes a byte, the first low, u = code + 8
+  Source source;
+  int64_t rows, columns;
+  int8_t* codes;  // rows × stride; padding is written too
+  int64_t stride;
+  int32_t* sums;
+  float* scale;  // written for floats only: codes come with theirs
+};
+
+struct Kernels {
+  void (*integer)(const Integer& call) noexcept;
+  void (*real)(const Reals& call, bool wide) noexcept;   // wide: Real is double
+  void (*input)(const Input& call, bool wide) noexcept;  // of the scalar level only
+  void (*quantize)(const Quantize& call) noexcept;
+};
+
+SYLVESTER_LEVELS(Kernels)
+
+}  // namespace sylvester::lowbit_matmul
