@@ -1,34 +1,33 @@
-// y = x Wᵀ for weights of few bits: W (N,K) = scale · codes, N rows of W are the columns of y, x (M,K).
+// y = x Wᵀ for weights of few bits: W (N,K) = scale · codes, N rows of W are the columns of y, x is (M,K).
 //
-//   integer   x in int8 codes with a scale a row: y = fma(float(acc), x_scale · scale, bias), acc = Σ_k w x exact in
-//   int32 real      x in Real: acc = fma(x_k, w_k, acc) from k = 0 on, from +0: one order for every level; y = fma(acc,
-//   scale, bias) input     dx = (grad · scale) W: fma over n from n = 0 on, from +0 quantize  rows of floats, of int8
-//   codes or of packed int4 codes to what integer takes
+//   integer   x in int8 codes with a scale a row: acc = Σ_k w x, exact in int32; y = fma(float(acc), x_scale · scale,
+//   bias) real      x in Real: acc = fma(x_k, w_k, acc), k ascending, from +0; y = fma(acc, scale, bias) input     dx =
+//   (grad · scale) W: acc = fma(g_n, w_n, acc), n ascending, from +0 quantize  rows of floats, of int8 codes or of
+//   packed int4 codes to what integer takes
 //
-// Without a bias, bias is -0: the product itself. Real is float, or double at the scalar level when everything is
-// float64.
+// A bias that is null is -0, which leaves the product as it is. Real is float, or at the scalar level double when
+// everything is float64. Levels return the same bits: each output is one sum in one order.
 //
 // Layout of W, derived from the storage format once: rows in groups of 16, K in units of 64 bytes, F fields a byte.
 //
-//   layout[group][unit][64]      byte 4r + j, field f  ↔  row 16·group + r, k = unit·4F + 4f + j
+//   layout[group][unit][64]: byte 4r + j, field f is row 16·group + r, k = unit·4F + 4f + j
 //
-//               byte 0    1    2    3    4    …  63          F   w = mult · u − zero
-//   field 0   r0 k0 | k1 | k2 | k3 | r1 k0 | …  r15 k3       binary 8   2u − 1    ternary 4   u − 1    trits 5   u − 1
-//   field 1   r0 k4 | k5 | k6 | k7 | r1 k4 | …  r15 k7       int2 4     u − 2     int4 2      u − 8    int8 1    u −
-//   128
+//                  0     1     2     3     4    ...   63         W = mult · u - zero, F:
+//     field 0    r0 k0   k1    k2    k3  r1 k0  ... r15 k3       binary 2u - 1, 8    int2 u - 2, 4
+//     field 1    r0 k4   k5    k6    k7  r1 k4  ... r15 k7       ternary u - 1, 4    int4 u - 8, 2
+//     ...                                                        trits u - 1, 5      int8 u - 128, 1
 //
-// Field f of a byte is its bits f · 8/F and up; of trits, the digit of 3^f. A zmm of bytes, shifted and masked, is the
-// unsigned operand of vpdpbusd for 16 rows and 4 k, the signed one is 4 codes of x broadcast. Rows beyond N and k
-// beyond K hold u = 0: x is padded with zeros, columns beyond N are never read from scale and bias and never written to
-// y.
+// Field f is the bits f · 8/F and up of its byte; of trits, the digit of 3^f. A zmm of bytes, shifted and masked, is
+// the unsigned operand of vpdpbusd for 16 rows and 4 k; the signed one is 4 codes of x broadcast. Rows from N on and k
+// from K on hold u = 0: there x is padded with zeros, scale and bias are not read and y is not written.
 //
-// Bounds: |x| <= 128 and |w| <= 2^(s-1) (s bits stored; 1 for binary, ternary and trits), so |acc| <= 128 · max|w| · K,
-// which most_columns() keeps below 2^31. Partial sums Σ u x, mult · Σ u x and zero · Σ x may pass 2^31 on the way: they
-// wrap modulo 2^32 (unsigned arithmetic in C++, vpdpbusd and paddd by themselves), and the difference is exact again.
+// Bounds: |x| <= 128 and |w| <= largest, so |acc| <= 128 · largest · K, which most_columns() keeps below 2^31. On the
+// way Σ u x, mult · Σ u x and zero · Σ x may pass 2^31: they wrap modulo 2^32 (unsigned in C++; vpdpbusd, paddd by
+// themselves), and their difference is exact again.
 //
-// Count, a weight and row of x: 1/4 of a lane of a dot product, 1/8 to 1 byte of layout. M = 1 is bound by shifts,
-// masks and dot products in cache (64·F weights take 2F − 1 and F of them) and by bytes of layout from memory; M >= 8
-// by dot products. One thread, no allocation, noexcept. The kernels own all tails of N and K.
+// Count, 64·F weights and a row of x: F dot products, F broadcasts from memory, 2F - 1 shifts and masks, 64 bytes of
+// layout. M = 1 is bound by these operations in cache and by the bytes from DRAM; from M = 8 on, with a panel of
+// weights decoded once, by the dot products. One thread, no allocation, noexcept. The kernels own all tails of N and K.
 #pragma once
 
 #include <cstdint>
