@@ -1,9 +1,9 @@
 // y = x Wᵀ for weights of few bits: W (N,K) = scale · codes, N rows of W are the columns of y, x is (M,K).
 //
-//   integer   x in int8 codes with a scale a row: acc = Σ_k w x, exact in int32; y = fma(float(acc), x_scale · scale,
-//   bias) real      x in Real: acc = fma(x_k, w_k, acc), k ascending, from +0; y = fma(acc, scale, bias) input     dx =
-//   (grad · scale) W: acc = fma(g_n, w_n, acc), n ascending, from +0 quantize  rows of floats, of int8 codes or of
-//   packed int4 codes to what integer takes
+//   integer   x in int8 codes, a scale a row: acc = Σ_k w x, exact in int32; y = fma(float(acc), x_scale · scale, bias)
+//   real      x in Real: acc = fma(x_k, w_k, acc), k ascending, from +0; y = fma(acc, scale, bias)
+//   input     dx = (grad · scale) W: acc = fma(g_n, w_n, acc), n ascending, from +0
+//   quantize  rows of floats, of int8 codes or of packed int4 codes to what integer takes
 //
 // A bias that is null is -0, which leaves the product as it is. Real is float, or at the scalar level double when
 // everything is float64. Levels return the same bits: each output is one sum in one order.
