@@ -51,44 +51,55 @@ struct IntegerBody {
   }
 };
 
+constexpr int64_t kTerms = 16;  // of a sum from +0
+
 template <class V>
 struct RealBody {
   using Real = typename V::Real;
   const Reals& call;
 
-  // Rows [m, m + kRows) side by side: a row's sum is one chain
+  // kRows rows side by side, a chain each: count columns of x, from column `first` of row m on, into their totals
   template <int kRows>
-  void add(const Real* weights, int64_t m, int64_t first, int64_t count, Real* sums) const {
-    V sum[kRows];
+  void add(const Real* weights, int64_t m, int64_t first, int64_t count, Real* totals) const {
+    V total[kRows];
     const Real* x[kRows];
     for (int i = 0; i < kRows; ++i) {
-      sum[i] = load<V>(sums + (m + i) * kGroup);
+      total[i] = load<V>(totals + (m + i) * kGroup);
       x[i] = static_cast<const Real*>(call.x) + (m + i) * call.columns + first;
     }
-    for (int64_t k = 0; k < count; ++k) {
-      const V w = load<V>(weights + k * kGroup);
-      for (int i = 0; i < kRows; ++i) sum[i] = fma(broadcast<V>(x[i][k]), w, sum[i]);
+    for (int64_t begin = 0; begin < count; begin += kTerms) {
+      V sum[kRows];
+      for (int i = 0; i < kRows; ++i) sum[i] = zero<V>();
+      const int64_t end = begin + kTerms < count ? begin + kTerms : count;
+      for (int64_t k = begin; k < end; ++k) {
+        const V w = load<V>(weights + k * kGroup);
+        for (int i = 0; i < kRows; ++i) sum[i] = fma(broadcast<V>(x[i][k]), w, sum[i]);
+      }
+      for (int i = 0; i < kRows; ++i) total[i] = ::add(total[i], sum[i]);
     }
-    for (int i = 0; i < kRows; ++i) store(sums + (m + i) * kGroup, sum[i]);
+    for (int i = 0; i < kRows; ++i) store(totals + (m + i) * kGroup, total[i]);
   }
   template <Format format>
   void run() const {
     constexpr int64_t kColumns = unit_columns(format);
     Real* weights = static_cast<Real*>(call.work);
-    Real* sums = weights + unit_columns(Format::binary) * kGroup;
+    Real* totals = weights + kPanel * kGroup;
     for (int64_t group = call.group_begin; group < call.group_end; ++group) {
-      for (int64_t i = 0; i < call.rows * kGroup; ++i) sums[i] = 0;
-      for (int64_t u = 0; u < call.w.units; ++u) {
-        decode_unit<format>(call.w.layout + (group * call.w.units + u) * kUnitBytes, weights, kGroup, 1);
-        const int64_t first = u * kColumns, left = call.columns - first, count = left < kColumns ? left : kColumns;
+      for (int64_t i = 0; i < call.rows * kGroup; ++i) totals[i] = 0;
+      for (int64_t first = 0; first < call.columns; first += kPanel) {
+        const int64_t left = call.columns - first, count = left < kPanel ? left : kPanel;
+        const uint8_t* unit = call.w.layout + (group * call.w.units + first / kColumns) * kUnitBytes;
+        for (int64_t k = 0; k < count; k += kColumns, unit += kUnitBytes) {
+          decode_unit<format>(unit, weights + k * kGroup, kGroup, 1);
+        }
         int64_t m = 0;
-        for (; m + 4 <= call.rows; m += 4) add<4>(weights, m, first, count, sums);
-        for (; m < call.rows; ++m) add<1>(weights, m, first, count, sums);
+        for (; m + 4 <= call.rows; m += 4) add<4>(weights, m, first, count, totals);
+        for (; m < call.rows; ++m) add<1>(weights, m, first, count, totals);
       }
       const Columns<V> columns(call.w, group);
       for (int64_t m = 0; m < call.rows; ++m) {
         store_columns(at(call.y, m * call.y_stride + group * kGroup, call.dtype), call.dtype,
-                      fma(load<V>(sums + m * kGroup), columns.scale, columns.bias), columns_of(call.w, group));
+                      fma(load<V>(totals + m * kGroup), columns.scale, columns.bias), columns_of(call.w, group));
       }
     }
   }
@@ -100,40 +111,43 @@ struct InputBody {
   static constexpr int64_t kAtOnce = 4 * kLanes;  // columns whose sums stay in registers
   const Input& call;
 
-  void add(const Real* weights, const Real* grad, Real* sums) const {
+  void add(const Real* weights, const Real* grad, Real* totals) const {
     for (int64_t k = 0; k < kPanel; k += kAtOnce) {
       V sum[4];
-      for (int v = 0; v < 4; ++v) sum[v] = load<V>(sums + k + v * kLanes);
-      for (int r = 0; r < kGroup; ++r) {
+      for (int v = 0; v < 4; ++v) sum[v] = zero<V>();
+      for (int r = 0; r < kTerms; ++r) {
         const V g = broadcast<V>(grad[r]);
         for (int v = 0; v < 4; ++v) sum[v] = fma(g, load<V>(weights + r * kPanel + k + v * kLanes), sum[v]);
       }
-      for (int v = 0; v < 4; ++v) store(sums + k + v * kLanes, sum[v]);
+      for (int v = 0; v < 4; ++v) {
+        Real* total = totals + k + v * kLanes;
+        store(total, ::add(load<V>(total), sum[v]));
+      }
     }
   }
   template <Format format>
   void run() const {
     constexpr int64_t kColumns = unit_columns(format), kUnits = kPanel / kColumns;
-    static_assert(kPanel % kColumns == 0 && kPanel % kAtOnce == 0);
+    static_assert(kPanel % kColumns == 0 && kPanel % kAtOnce == 0 && kTerms == kGroup);
     Real* weights = static_cast<Real*>(call.work);
-    Real* sums = weights + kGroup * kPanel;
-    for (int64_t i = 0; i < call.rows * kPanel; ++i) sums[i] = 0;
+    Real* totals = weights + kGroup * kPanel;
+    for (int64_t i = 0; i < call.rows * kPanel; ++i) totals[i] = 0;
     for (int64_t i = 0; i < kGroup * kPanel; ++i) weights[i] = 0;
     const int64_t first = call.panel * kUnits, left = call.units - first, units = left < kUnits ? left : kUnits;
     for (int64_t group = 0; group < call.grad_stride / kGroup; ++group) {
+      const uint8_t* unit = call.layout + (group * call.units + first) * kUnitBytes;
       for (int64_t u = 0; u < units; ++u) {
-        decode_unit<format>(call.layout + (group * call.units + first + u) * kUnitBytes, weights + u * kColumns, 1,
-                            kPanel);
+        decode_unit<format>(unit + u * kUnitBytes, weights + u * kColumns, 1, kPanel);
       }
       for (int64_t m = 0; m < call.rows; ++m) {
-        add(weights, static_cast<const Real*>(call.grad) + m * call.grad_stride + group * kGroup, sums + m * kPanel);
+        add(weights, static_cast<const Real*>(call.grad) + m * call.grad_stride + group * kGroup, totals + m * kPanel);
       }
     }
     const int64_t begin = call.panel * kPanel, end = begin + kPanel < call.columns ? begin + kPanel : call.columns;
     for (int64_t m = 0; m < call.rows; ++m) {
       for (int64_t k = begin; k < end; k += kLanes) {
-        store_columns(at(call.dx, m * call.columns + k, call.dtype), call.dtype, load<V>(sums + m * kPanel + k - begin),
-                      end - k < kLanes ? end - k : kLanes);
+        store_columns(at(call.dx, m * call.columns + k, call.dtype), call.dtype,
+                      load<V>(totals + m * kPanel + k - begin), end - k < kLanes ? end - k : kLanes);
       }
     }
   }
