@@ -72,6 +72,10 @@ constexpr int64_t code_stride(Format format, int64_t columns) {
   return ((unit_count(format, columns) * unit_columns(format) + kRowBytes - 1) / kRowBytes | 1) * kRowBytes;
 }
 
+// A byte of five trits, Σ_f u_f 3^f, in the layout and back
+constexpr uint8_t trits_to_layout(int b) { return static_cast<uint8_t>(b < 121 ? 128 + 121 - b : b - 121); }
+constexpr int trits_of_layout(uint8_t byte) { return byte < 128 ? 121 + byte : 121 - (byte - 128); }
+
 struct Weights {
   const uint8_t* layout;  // (groups, units, 64)
   Format format;
