@@ -16,7 +16,7 @@ struct Panel {
   static constexpr int64_t kUnits = kPanelQuads / kUnitQuads, kQuads = kUnits * kUnitQuads;
   static constexpr int64_t kMost = most_dots(Cut::largest(0)), kBlock = kMost < kQuads ? kMost : kQuads;
   // A tile's sums, two operands, the codes and a product: of 32 registers or of 16
-  static constexpr int kRows = kParts == 1 ? 12 : kHalfSums ? 5 : 6;
+  static constexpr int kRows = kParts == 1 ? 12 : 6;
 
   uint8_t* bytes;  // (classes, kPanelQuads, 64)
   int32_t* totals;  // (rows, 16)
@@ -81,8 +81,10 @@ struct Panel {
       unpack(weights + first * kUnitBytes, count);
       const int8_t* codes = x + first * kColumns;
       int64_t m = 0;
-      for (; m + kRows <= rows; m += kRows) tile<kRows>(codes, stride, m, count * kUnitQuads);
+      // Eight rows are two tiles of four, not six and two
+      for (; m + kRows <= rows && rows - m != 8; m += kRows) tile<kRows>(codes, stride, m, count * kUnitQuads);
       for (; m + 4 <= rows; m += 4) tile<4>(codes, stride, m, count * kUnitQuads);
+      for (; m + 2 <= rows; m += 2) tile<2>(codes, stride, m, count * kUnitQuads);
       for (; m < rows; ++m) tile<1>(codes, stride, m, count * kUnitQuads);
     }
   }
