@@ -18,9 +18,10 @@ inline Encoding encoding_of(const char* op, int64_t code) {
                   ": encoding must be 0 (binary), 1 (ternary), 2 to 8 (int-n) or 9 (trits), ", "got ", code);
   if (code == 0) return {"binary", Format::binary, -1, 1};
   if (code == 1) return {"ternary", Format::ternary, -1, 1};
-  if (code == 9) return {"ternary", Format::trits, -1, 1};
+  if (code == 9) return {"trits", Format::trits, -1, 1};
+  constexpr const char* kNames[] = {"", "", "int2", "int3", "int4", "int5", "int6", "int7", "int8"};
   const int half = 1 << (code - 1);
-  return {"int-n", code == 2 ? Format::int2 : code <= 4 ? Format::int4 : Format::int8, -half, half - 1};
+  return {kNames[code], code == 2 ? Format::int2 : code <= 4 ? Format::int4 : Format::int8, -half, half - 1};
 }
 
 // Bytes of a row of K codes in storage

@@ -136,9 +136,11 @@ void multiply_floats(const Tensor& x, const Matrix& w, const Tensor& y, int64_t 
                    });
 }
 
-void check_latent(const Tensor& latent, const Matrix& w) {
+// one_less: the last byte of packed codes may hold one
+void check_latent(const Tensor& latent, const Matrix& w, bool one_less) {
   check_cpu(kOp, "latent", latent);
-  check_shape(kOp, "latent", latent, {w.rows, w.columns});
+  one_less &= latent.dim() == 2 && latent.size(1) == w.columns - 1;
+  check_shape(kOp, "latent", latent, {w.rows, w.columns - one_less});
   dtype_of(kOp, "latent", latent);
 }
 
@@ -154,7 +156,7 @@ Tensor multiply(const Tensor& x, const std::optional<Tensor>& x_scale, const Ten
   SYLVESTER_CHECK(!wide || exact, kOp, ": float64 is not quantised, only multiplied exactly");
   const int64_t columns = x.size(-1) * (type == ScalarType::Byte ? 2 : 1);
   const Matrix w = bind_weights(kOp, layout, scale, bias, encoding, out_features, columns, wide);
-  if (latent) check_latent(*latent, w);
+  if (latent) check_latent(*latent, w, type == ScalarType::Byte);
   std::vector<int64_t> shape(sizes(x).begin(), sizes(x).end());
   shape.pop_back();
   int64_t rows = 1;

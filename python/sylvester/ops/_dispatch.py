@@ -77,6 +77,7 @@ def no_gradient(op: Any, reason: str) -> None:
         raise NotImplementedError(f"{op}: {reason}")
 
     torch.library.register_autograd(op.name(), refuse)
+    derive_eager(op, refuse, lambda *_: None)
 
 
 def refuse_forward_mode(op: Any) -> NoReturn:
@@ -134,6 +135,18 @@ def launch(operator: str, name: str, *arguments: Any) -> Any:
     tensor = next(argument for argument in arguments if isinstance(argument, Tensor))
     with torch.cuda.device_of(tensor):  # Triton launches on the current device
         return launcher(*arguments)
+
+
+def sum_rows(values: Tensor) -> Tensor:
+    """Sum over all axes but the last, in pairs: unlike torch.sum, the same bits for any stride and thread count."""
+    rows = values.flatten(0, -2) if values.dim() > 1 else values[None]
+    if type(rows.shape[0]) is not int or rows.shape[0] == 0:  # a symbolic count has no number of pairs
+        return rows.sum(0)
+    while rows.shape[0] > 1:
+        head, tail = rows.tensor_split(2)  # head may be one row longer
+        pairs = head[: tail.shape[0]] + tail
+        rows = pairs if head.shape == tail.shape else torch.cat((pairs, head[-1:]))
+    return rows[0]
 
 
 def explain(check: Callable[..., Any], *arguments: Any) -> None:
