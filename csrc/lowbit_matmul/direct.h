@@ -36,9 +36,8 @@ struct Direct {
   }
   template <int c>
   SYLVESTER_INLINE void empty(Constant<c> index) {
-    for_sums([&](int r, int g, int p) SYLVESTER_LAMBDA {
-      total[r][g][p] += Cut::valued(index, widen(sum[c][r][g][p]));
-    });
+    for_sums([&](int r, int g, int p)
+                 SYLVESTER_LAMBDA { total[r][g][p] += Cut::valued(index, widen(sum[c][r][g][p])); });
   }
   // One row: its codes serve all groups, and each register of weights is used up before the next
   SYLVESTER_INLINE void unit(const int8_t* x, const uint8_t* const* weights, int64_t offset) {

@@ -110,8 +110,8 @@ struct Integer {
   int64_t group_begin, group_end;  // the columns of y to write: 16 · group_begin up to min(16 · group_end, N)
   void* work;                      // kIntegerWork bytes
 };
-constexpr int64_t kPanelQuads = 120;    // unpacked at a time, 4 columns each: whole units of every format
-constexpr int64_t kIntegerRows = 256;   // of x at a time
+constexpr int64_t kPanelQuads = 120;           // unpacked at a time, 4 columns each: whole units of every format
+constexpr int64_t kIntegerRows = 256;          // of x at a time
 constexpr int64_t kTotals = 3 * kIntegerRows;  // sums of 16 columns kept until they are scaled
 // Totals, and a panel for each half of a code
 constexpr int64_t kIntegerWork = kTotals * kGroup * 4 + 2 * kPanelQuads * kUnitBytes;

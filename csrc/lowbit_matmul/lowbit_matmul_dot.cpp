@@ -5,8 +5,8 @@
 
 namespace {
 
-using sylvester::lowbit_matmul::Integer;
 using sylvester::lowbit_matmul::Coding;
+using sylvester::lowbit_matmul::Integer;
 using sylvester::lowbit_matmul::kIntegerRows;
 using sylvester::lowbit_matmul::kTotals;
 using sylvester::lowbit_matmul::unit_columns;

@@ -21,9 +21,9 @@ SYLVESTER_INLINE void for_constants(const Visit& visit) {
   }
 }
 
-// A field is read where it stands, times 2^place, or shifted down first: kPlaces fields are read between two shifts. Each
-// place has sums of its own, which are shifted once at the end. int16 sums take int8 as two fields of 4 bits, both times
-// the same codes of x, the upper one's sums to be multiplied by 16.
+// A field is read where it stands, times 2^place, or shifted down first: kPlaces fields are read between two shifts.
+// Each place has sums of its own, which are shifted once at the end. int16 sums take int8 as two fields of 4 bits, both
+// times the same codes of x, the upper one's sums to be multiplied by 16.
 template <Format format, int kPlaces>
 struct Operands {
   static constexpr int kFields = coding_of(format).fields;

@@ -18,7 +18,7 @@ struct Panel {
   // A tile's sums, two operands, the codes and a product: of 32 registers or of 16
   static constexpr int kRows = kParts == 1 ? 12 : 6;
 
-  uint8_t* bytes;  // (classes, kPanelQuads, 64)
+  uint8_t* bytes;   // (classes, kPanelQuads, 64)
   int32_t* totals;  // (rows, 16)
 
   static SYLVESTER_INLINE uint8_t* at(uint8_t* bytes, int c, int64_t q) {
@@ -68,9 +68,8 @@ struct Panel {
   __attribute__((noinline)) void tile(const int8_t* x, int64_t stride, int64_t m, int64_t quads) const {
     for (int64_t begin = 0; begin < quads; begin += kBlock) {
       const int64_t end = quads - begin < kBlock ? quads : begin + kBlock;
-      for_constants<Cut::kClasses>([&](auto c) SYLVESTER_LAMBDA {
-        block<kTile, c>(x + m * stride, stride, totals + m * kLanes, begin, end);
-      });
+      for_constants<Cut::kClasses>(
+          [&](auto c) SYLVESTER_LAMBDA { block<kTile, c>(x + m * stride, stride, totals + m * kLanes, begin, end); });
     }
   }
   // totals = Σ u x of `rows` rows of x and the 16 columns at weights
