@@ -1,5 +1,5 @@
-// Integer dot products of four neighbouring bytes, a register at a time: what <op>_dot.cpp files are written over; only
-// they include this. Everything has internal linkage. A row is a 32-bit lane.
+// Integer dot products of four neighbouring bytes, a register at a time: what <op>_dot.cpp files are written over.
+// Everything has internal linkage. A row is a 32-bit lane.
 //
 //   level        Bytes            Sums a register    dot(sums, u, x) adds to a lane
 //   avx512vnni   zmm, 16 rows     16 int32           4 products (vpdpbusd)

@@ -3,6 +3,7 @@
 #include "lowbit_matmul/codes.h"
 #include "lowbit_matmul/decode.h"
 #include "lowbit_matmul/epilogue.h"
+#include "lowbit_matmul/weights.h"
 
 namespace {
 
@@ -11,7 +12,6 @@ using sylvester::lowbit_matmul::Input;
 using sylvester::lowbit_matmul::kPanel;
 using sylvester::lowbit_matmul::kPanelRows;
 using sylvester::lowbit_matmul::Reals;
-using sylvester::lowbit_matmul::unit_columns;
 
 SYLVESTER_INLINE void* at(void* y, int64_t element, Dtype dtype) {
   return static_cast<char*>(y) + element * size_of(dtype);
@@ -19,30 +19,37 @@ SYLVESTER_INLINE void* at(void* y, int64_t element, Dtype dtype) {
 
 constexpr int64_t kTerms = 16;  // of a sum from +0
 
+// Rows side by side, and vectors of columns of dx: enough chains to hide the latency of a fused multiply-add
+template <class V>
+constexpr bool kWide = V::kRegisters >= 16;
+
 template <class V>
 struct RealBody {
   using Real = typename V::Real;
+  static constexpr int kTile = kWide<V> ? 12 : 6;
   const Reals& call;
 
-  // kRows rows side by side, a chain each: count columns of x, from column `first` of row m on, into their totals
+  // kRows rows, a chain each: count columns of x, from column `first` of row m on, into their totals
   template <int kRows>
   void add(const Real* weights, int64_t m, int64_t first, int64_t count, Real* totals) const {
     V total[kRows];
-    const Real* x[kRows];
-    for (int i = 0; i < kRows; ++i) {
-      total[i] = zero<V>();
-      x[i] = static_cast<const Real*>(call.x) + (m + i) * call.columns + first;
-    }
+    const Real* x = static_cast<const Real*>(call.x) + m * call.columns + first;
+#pragma GCC unroll 12
+    for (int i = 0; i < kRows; ++i) total[i] = zero<V>();
     for (int64_t begin = 0; begin < count; begin += kTerms) {
       V sum[kRows];
+#pragma GCC unroll 12
       for (int i = 0; i < kRows; ++i) sum[i] = zero<V>();
       const int64_t end = begin + kTerms < count ? begin + kTerms : count;
       for (int64_t k = begin; k < end; ++k) {
         const V w = load<V>(weights + k * kGroup);
-        for (int i = 0; i < kRows; ++i) sum[i] = fma(broadcast<V>(x[i][k]), w, sum[i]);
+#pragma GCC unroll 12
+        for (int i = 0; i < kRows; ++i) sum[i] = fma(broadcast<V>(x[i * call.columns + k]), w, sum[i]);
       }
+#pragma GCC unroll 12
       for (int i = 0; i < kRows; ++i) total[i] = ::add(total[i], sum[i]);
     }
+#pragma GCC unroll 12
     for (int i = 0; i < kRows; ++i) {
       Real* to = totals + (m + i) * kGroup;
       store(to, ::add(load<V>(to), total[i]));
@@ -57,11 +64,10 @@ struct RealBody {
       for (int64_t i = 0; i < call.rows * kGroup; ++i) totals[i] = 0;
       for (int64_t first = 0; first < call.columns; first += kPanel) {
         const int64_t left = call.columns - first, count = left < kPanel ? left : kPanel;
-        const uint8_t* unit = call.w.layout + (group * call.w.units + first / kColumns) * kUnitBytes;
-        for (int64_t k = 0; k < count; k += kColumns, unit += kUnitBytes) {
-          decode_unit<format>(unit, weights + k * kGroup, kGroup, 1);
-        }
+        weights_by_column<format>(call.w.layout + (group * call.w.units + first / kColumns) * kUnitBytes,
+                                  (count + kColumns - 1) / kColumns, weights);
         int64_t m = 0;
+        for (; m + kTile <= call.rows; m += kTile) add<kTile>(weights, m, first, count, totals);
         for (; m + 4 <= call.rows; m += 4) add<4>(weights, m, first, count, totals);
         for (; m < call.rows; ++m) add<1>(weights, m, first, count, totals);
       }
@@ -77,21 +83,37 @@ struct RealBody {
 template <class V>
 struct InputBody {
   using Real = typename V::Real;
-  static constexpr int64_t kAtOnce = 4 * kLanes;  // columns whose sums stay in registers
+  static constexpr int kTile = kWide<V> ? 4 : 2, kVectors = kWide<V> ? 4 : 2;
+  static constexpr int64_t kAtOnce = kVectors * kLanes;  // columns whose sums stay in registers
   const Input& call;
 
+  // kRows rows times 16 rows of weights
+  template <int kRows>
   void add(const Real* weights, const Real* grad, Real* totals) const {
     for (int64_t k = 0; k < kPanel; k += kAtOnce) {
-      V sum[4];
-      for (int v = 0; v < 4; ++v) sum[v] = zero<V>();
+      V sum[kRows][kVectors];
+#pragma GCC unroll 4
+      for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) sum[i][v] = zero<V>();
       for (int r = 0; r < kTerms; ++r) {
-        const V g = broadcast<V>(grad[r]);
-        for (int v = 0; v < 4; ++v) sum[v] = fma(g, load<V>(weights + r * kPanel + k + v * kLanes), sum[v]);
+        V w[kVectors];
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) w[v] = load<V>(weights + r * kPanel + k + v * kLanes);
+#pragma GCC unroll 4
+        for (int i = 0; i < kRows; ++i) {
+          const V g = broadcast<V>(grad[i * call.grad_stride + r]);
+#pragma GCC unroll 4
+          for (int v = 0; v < kVectors; ++v) sum[i][v] = fma(g, w[v], sum[i][v]);
+        }
       }
-      for (int v = 0; v < 4; ++v) {
-        Real* total = totals + k + v * kLanes;
-        store(total, ::add(load<V>(total), sum[v]));
-      }
+#pragma GCC unroll 4
+      for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) {
+          Real* total = totals + i * kPanel + k + v * kLanes;
+          store(total, ::add(load<V>(total), sum[i][v]));
+        }
     }
   }
   template <Format format>
@@ -102,16 +124,14 @@ struct InputBody {
     Real* sums = weights + kGroup * kPanel;
     Real* totals = sums + kPanelRows * kPanel;
     for (int64_t i = 0; i < call.rows * kPanel; ++i) sums[i] = totals[i] = 0;
-    for (int64_t i = 0; i < kGroup * kPanel; ++i) weights[i] = 0;
     const int64_t first = call.panel * kUnits, left = call.units - first, units = left < kUnits ? left : kUnits;
     for (int64_t group = 0; group < call.grad_stride / kGroup; ++group) {
-      const uint8_t* unit = call.layout + (group * call.units + first) * kUnitBytes;
-      for (int64_t u = 0; u < units; ++u) {
-        decode_unit<format>(unit + u * kUnitBytes, weights + u * kColumns, 1, kPanel);
-      }
-      for (int64_t m = 0; m < call.rows; ++m) {
-        add(weights, static_cast<const Real*>(call.grad) + m * call.grad_stride + group * kGroup, sums + m * kPanel);
-      }
+      weights_by_row<format>(call.layout + (group * call.units + first) * kUnitBytes, units, weights);
+      const Real* grad = static_cast<const Real*>(call.grad) + group * kGroup;
+      int64_t m = 0;
+      for (; m + kTile <= call.rows; m += kTile)
+        add<kTile>(weights, grad + m * call.grad_stride, sums + m * kPanel);
+      for (; m < call.rows; ++m) add<1>(weights, grad + m * call.grad_stride, sums + m * kPanel);
       if ((group + 1) % (kPanel / kGroup) != 0 && (group + 1) * kGroup != call.grad_stride) continue;
       for (int64_t i = 0; i < call.rows * kPanel; i += kLanes) {
         store(totals + i, ::add(load<V>(totals + i), load<V>(sums + i)));
