@@ -29,6 +29,11 @@ def adds_per_second() -> float:
     return float(torch.ops.sylvester._adds_per_second())
 
 
+def products_per_second() -> float:
+    """Peak rate of integer dot products, in products, at the active level, on one thread."""
+    return float(torch.ops.sylvester._products_per_second())
+
+
 def copy_floor(operator: Operator, arguments: Arguments) -> Thunk:
     """Moves as many bytes as the operator must: half read, half written to fresh memory."""
     count = max(operator.bytes_moved(arguments) // 8, 1)

@@ -34,9 +34,27 @@ void touch(float* data, int64_t count) noexcept {
   for (; i < count; ++i) data[i] = -data[i];
 }
 
+float read(const float* data, int64_t count) noexcept {
+  constexpr int kStreams = 4;  // vectors, so that no addition waits for another
+  Vector seen[kStreams];
+  for (int s = 0; s < kStreams; ++s) seen[s] = zero<Vector>();
+  int64_t i = 0;
+  for (; i + kStreams * kLanes <= count; i += kStreams * kLanes) {
+#pragma GCC unroll 4
+    for (int s = 0; s < kStreams; ++s) seen[s] = flip(seen[s], load<Vector>(data + i + s * kLanes));
+  }
+  float lanes[kLanes], sum = 0;
+  for (; i < count; ++i) sum += data[i];
+  for (int s = 0; s < kStreams; ++s) {
+    store(lanes, seen[s]);
+    for (float lane : lanes) sum += lane;
+  }
+  return sum;
+}
+
 }  // namespace
 
 namespace sylvester::peak::SYLVESTER_LEVEL {
 extern const Kernels kernels;
-const Kernels kernels{adds, touch};
+const Kernels kernels{adds, touch, read};
 }  // namespace sylvester::peak::SYLVESTER_LEVEL

@@ -1,0 +1,164 @@
+"""Marks of ternary_matmul: against peak dot products, the bandwidth of reading, torch's int8 products and F.linear.
+
+Calls are those of a frozen layer: ``prepared`` with its layout. Weights are in cache unless said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import cycle
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.ao.nn.quantized import dynamic
+from torch.nn import functional
+
+from sylvester.ops.lowbit_matmul import layout_of_codes, prepared
+
+from .baselines import products_per_second
+from .marks import Mark, fastest, median_of_rounds, ratio
+
+NAME = "ternary_matmul"
+TWO_BIT, TRITS = 1, 9
+IN_DRAM = 1 << 28
+"""Bytes of weights that take turns: more than any cache holds."""
+
+Shape = tuple[int, int]  # N, K
+ALONE = ((1024, 1024), (4096, 4096), (11008, 4096))
+TOGETHER = ((512, 512), (1024, 1024), (4096, 4096))
+
+
+def _layout(shape: Shape, encoding: int = TWO_BIT) -> Tensor:
+    return layout_of_codes(torch.randint(-1, 2, shape, dtype=torch.int8), encoding)
+
+
+def _codes(rows: int, columns: int) -> dict[str, Tensor]:
+    return {"x": torch.randint(-127, 128, (rows, columns), dtype=torch.int8), "x_scale": torch.rand(rows)}
+
+
+def _call(rows: int, shape: Shape, x: dict[str, Tensor] | None = None) -> Callable[[], Tensor]:
+    given, layout = x or _codes(rows, shape[1]), _layout(shape)
+    scale = torch.tensor(1.0)
+    return lambda: prepared(**given, layout=layout, scale=scale, encoding=TWO_BIT, out_features=shape[0])
+
+
+def _of_peak(rows: int, shape: Shape) -> float:
+    """Products a second over the peak rate."""
+    call = _call(rows, shape)
+
+    def of_peak() -> float:
+        peak = max(products_per_second() for _ in range(5))
+        return rows * shape[0] * shape[1] / fastest({"call": call})["call"] / peak
+
+    with torch.inference_mode():
+        return median_of_rounds(of_peak)
+
+
+def _over_linear() -> float:
+    """How many times as long F.linear takes in float32 for one row of 4096 by 4096."""
+    x, weight = torch.randn(1, 4096), torch.randn(4096, 4096)
+    with torch.inference_mode():
+        return ratio(lambda: functional.linear(x, weight), _call(1, (4096, 4096)), samples=9)
+
+
+def _rotating(shape: Shape, encoding: int) -> tuple[Callable[[], Tensor], int]:
+    """One row by weights that were not used for long, and their bytes."""
+    first = _layout(shape, encoding)
+    layouts = cycle([torch.ops.sylvester._fresh_copy(first) for _ in range(IN_DRAM // first.nbytes)])
+    given, scale = _codes(1, shape[1]), torch.tensor(1.0)
+    options: dict[str, Any] = {"scale": scale, "encoding": encoding, "out_features": shape[0]}
+    return lambda: prepared(**given, layout=next(layouts), **options), first.nbytes
+
+
+def _of_bandwidth(encoding: int) -> float:
+    """Bytes of weights a second over those of reading and nothing else."""
+    call, size = _rotating((11008, 4096), encoding)
+    memory = torch.ops.sylvester._fresh_copy(torch.zeros(IN_DRAM // 4))
+    with torch.inference_mode():
+        return ratio(partial(torch.ops.sylvester._read, memory), call, samples=7) * size / memory.nbytes
+
+
+def _fewer_bits() -> float:
+    """How many times as long 2 bits a weight take as 1.6, from memory."""
+    two_bit, trits = (_rotating((11008, 4096), encoding)[0] for encoding in (TWO_BIT, TRITS))
+    with torch.inference_mode():
+        return ratio(two_bit, trits, samples=7)
+
+
+def _over_torch(rows: int, shape: Shape) -> float:
+    """Time of torch's fastest int8 product over ours; each is given what it takes."""
+    given = _codes(rows, shape[1])
+    columns = torch.randint(-127, 128, shape, dtype=torch.int8).t()
+    module = torch.ao.quantization.quantize_dynamic(torch.nn.Sequential(torch.nn.Linear(*shape[::-1], bias=False)))
+    assert isinstance(module[0], dynamic.Linear)
+    floats = torch.randn(rows, shape[1])
+    calls = {
+        "ours": _call(rows, shape, given),
+        "_int_mm": lambda: torch._int_mm(given["x"], columns),
+        "dynamic": lambda: module(floats),
+    }
+    if rows <= 16:
+        del calls["_int_mm"]  # takes more rows
+
+    def over() -> float:
+        seconds = fastest(calls)
+        return min(seconds[name] for name in calls if name != "ours") / seconds["ours"]
+
+    with torch.inference_mode():
+        return median_of_rounds(over)
+
+
+def _floats_over_codes(rows: int, shape: Shape) -> float:
+    """Time with the quantisation of x over that without."""
+    layout, given, floats = _layout(shape), _codes(rows, shape[1]), {"x": torch.randn(rows, shape[1])}
+    options: dict[str, Any] = {"scale": torch.tensor(1.0), "encoding": TWO_BIT, "out_features": shape[0]}
+    with torch.inference_mode():
+        return ratio(
+            lambda: prepared(**floats, layout=layout, **options), lambda: prepared(**given, layout=layout, **options)
+        )
+
+
+def _two_threads(rows: int, shape: Shape) -> float:
+    """Time on one thread over that on two."""
+    call = _call(rows, shape)
+
+    def speed_up() -> float:
+        one = fastest({"call": call})["call"]
+        torch.set_num_threads(2)
+        two = fastest({"call": call})["call"]
+        torch.set_num_threads(1)
+        return one / two
+
+    with torch.inference_mode():
+        return median_of_rounds(speed_up)
+
+
+def _marks() -> Iterator[Mark]:
+    at_least = partial(Mark, NAME, at_most=False)
+    for level, alone, eight, more in (("avx512vnni", 0.5, 0.7, 0.9), ("avx2", 0.65, 0.75, 0.8)):
+        for rows, shapes, limit in ((1, ALONE, alone), (8, ALONE, eight), (32, TOGETHER, more), (128, TOGETHER, more)):
+            for shape in shapes:
+                name = f"M = {rows}, {shape[0]} x {shape[1]} of peak dot products, {level}"
+                quick = rows == 8 and shape == (1024, 1024)
+                yield at_least(name, limit, partial(_of_peak, rows, shape), level=level, quick=quick)
+        for encoding, bits in ((TWO_BIT, "2"), (TRITS, "1.6")):
+            name = f"M = 1 from DRAM at {bits} bits, bytes over those of reading, {level}"
+            yield at_least(name, 0.8, partial(_of_bandwidth, encoding), level=level)
+    best = {"level": "avx512vnni"}
+    yield at_least("F.linear over M = 1, 4096 x 4096", 30.0, _over_linear, **best)
+    yield at_least("M = 1 from DRAM, 2 bits over 1.6", 1.1, _fewer_bits, **best)
+    for rows in (32, 128):
+        for shape in TOGETHER:
+            name = f"torch's int8 over M = {rows}, {shape[0]} x {shape[1]}"
+            yield at_least(name, 1.03, partial(_over_torch, rows, shape), **best)
+    for rows in (8, 32, 128):
+        name = f"float32 over int8 x, M = {rows}, 1024 x 1024"
+        yield Mark(NAME, name, 1.1, partial(_floats_over_codes, rows, (1024, 1024)), **best)
+    for rows, shape in ((1, (4096, 4096)), (128, (1024, 1024))):
+        name = f"two threads over one, M = {rows}, {shape[0]} x {shape[1]}"
+        yield at_least(name, 1.85, partial(_two_threads, rows, shape), **best)
+
+
+MARKS = tuple(_marks())
