@@ -1,7 +1,8 @@
 """Products of many rows with low-bit weights on tensor cores: codes in int8, floats in 16-bit parts, and dx.
 
-A tile of the layout is read once and multiplied field by field with tiles of x, which lie a plane apart. The weights
-are the left operand, decoded in the registers that the tensor cores read; x is the right one.
+The weights are the left operand, decoded in the registers that the tensor cores read; x is the right one. Codes meet
+a tile of the layout once, field by field, each with the tile of x a plane further. Floats take x from left to right and
+read the bytes, which stay in cache, once a field: there the tiles of x are the load.
 
 Weights are exact in every type. x in float32 goes in three parts of bfloat16, which hold its 24 bits, 16-bit x as it
 is: each product is exact and sums are float32, so errors are those of a float32 product. dx scales its gradients first
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -31,18 +33,26 @@ class Plan(NamedTuple):
 
     def constants(self) -> dict[str, int]:
         sizes = {"ROWS": self.rows, "COLUMNS": self.columns, "BYTES": self.bytes, "STAGES": self.stages}
-        return sizes | {"warps": self.warps}
+        return sizes | {"warps": self.warps} | blocks.all_registers(self.warps)
 
 
-FLOATS = Plan(32, 64, 32, 2, 4)
+FLOATS = Plan(32, 64, 64, 2, 4)
 """One plan for any number of rows: a row has its bits in any batch."""
+INPUT = Plan(64, 32, 64, 2, 4)
 
 
-def codes_plan(rows: int, columns: int, fields: int) -> Plan:
-    """Codes of x take fields · bytes · rows of shared memory a stage."""
-    if rows <= 16:
-        return Plan(16, 64, 128 if fields < 8 else 64, 4, 4)
-    return Plan(32 if rows <= 32 else 64 if rows <= 64 else 128, 64, 64 if fields < 8 else 32, 3, 4)
+def codes_plan(rows: int, columns: int, fields: int, device: torch.device) -> Plan:
+    """Square tiles where there are enough of both: a tile of x comes from the second-level cache for all its columns."""
+    processors, shared = blocks.chip(device)
+    size = 16 if rows <= 16 else 32 if rows <= 32 else 64 if rows <= 64 else 128
+    wide = 128 if size == 128 and triton.cdiv(rows, size) * triton.cdiv(columns, 128) * 4 >= 3 * processors else 64
+    if size <= 32 and triton.cdiv(columns, 64) * 4 < 3 * processors:
+        wide = 32
+    bytes = 128 if rows <= 16 else 64
+    while bytes > 32 and 3 * bytes * (fields * size + wide) > shared:
+        bytes //= 2
+    stages = min(shared // (bytes * (fields * size + wide)), 4)
+    return Plan(size, wide, bytes, max(stages, 1), wide // 16 if wide > 64 else 4)
 
 
 @triton.constexpr_function
@@ -103,15 +113,16 @@ def _floats(x, layout, scale, bias, y, rows, columns, depth, width, FIELDS: tl.c
     x += (m.to(tl.int64) * depth)[None, :]
     layout += (n.to(tl.int64) * width)[:, None]
     total = tl.zeros([COLUMNS, ROWS], tl.float32)
-    for first in tl.range(0, width, BYTES, num_stages=STAGES):
-        p = first + tl.arange(0, BYTES)
+    along = tl.cdiv(width, BYTES)
+    for step in tl.range(0, FIELDS * along, num_stages=STAGES):
+        at = step // along
+        p = (step % along) * BYTES + tl.arange(0, BYTES)
+        k = at * width + p
         tile = tl.load(layout + p[None, :], mask=n_inside & (p < width)[None, :], other=0)  # (COLUMNS, BYTES)
-        for f in tl.static_range(FIELDS):
-            k = f * width + p
-            mask = ((p < width) & (k < depth))[:, None] & m_inside
-            rest = tl.load(x + k[:, None], mask=mask, other=0.0)  # (BYTES, ROWS)
-            weights = (MULT * field(tile, f, FIELDS).to(tl.int32) - ZERO).to(tl.float32)
-            total = add_product(weights, rest, total, PARTS, True)
+        mask = ((p < width) & (k < depth))[:, None] & m_inside
+        floats = tl.load(x + k[:, None], mask=mask, other=0.0)  # (BYTES, ROWS)
+        weights = (MULT * field_at(tile, at, FIELDS).to(tl.int32) - ZERO).to(tl.float32)
+        total = add_product(weights, floats, total, PARTS, True)
     result = epilogue(total, 1.0, scale, bias, n[:, None], n_inside, STEP)
     target = y + (m.to(tl.int64) * columns)[None, :] + n[:, None]
     tl.store(target, result.to(y.dtype.element_ty), mask=n_inside & m_inside)  # (COLUMNS, ROWS)
@@ -166,7 +177,7 @@ def multiply_codes(
     form: Format,
 ) -> None:  # fmt: skip
     rows, columns, width = codes.shape[0], y.shape[1], layout.shape[1]
-    p = codes_plan(rows, columns, form.fields)
+    p = codes_plan(rows, columns, form.fields, codes.device)
     blocks.launch(
         _codes, triton.cdiv(rows, p.rows) * triton.cdiv(columns, p.columns),
         codes, x_scale, sums, layout, scale, bias, y, rows, columns, width,
@@ -187,7 +198,7 @@ def multiply_floats(
 
 
 def multiply_transposed(grad: Tensor, layout: Tensor, scale: Tensor, dx: Tensor, form: Format) -> None:
-    (rows, columns), depth, width, p = grad.shape, dx.shape[1], layout.shape[1], FLOATS
+    (rows, columns), depth, width, p = grad.shape, dx.shape[1], layout.shape[1], INPUT
     blocks.launch(
         _input, triton.cdiv(rows, p.rows) * form.fields * triton.cdiv(width, p.bytes),
         grad, layout, scale, dx, rows, columns, depth, width,

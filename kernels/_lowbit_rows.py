@@ -9,10 +9,10 @@ from torch import Tensor
 
 from . import _blocks as blocks
 
-LARGEST_CODE: tl.constexpr = 127
-LEAST_ROW: tl.constexpr = 2.0**-100
-INFINITY: tl.constexpr = 0x7F800000
-HALF_TO_EVEN: tl.constexpr = 1.5 * 2.0**23
+LARGEST_CODE = tl.constexpr(127.0)
+LEAST_ROW = tl.constexpr(2.0**-100)
+INFINITY = tl.constexpr(0x7F800000)
+HALF_TO_EVEN = tl.constexpr(1.5 * 2.0**23)
 
 
 @triton.jit
@@ -49,8 +49,8 @@ def _rows(x, codes, scale, sums, columns, stride, width, KIND: tl.constexpr, BLO
         elif largest < LEAST_ROW:
             tl.store(scale + row, 0.0)
         else:
-            inverse = tl.div_rn(LARGEST_CODE + 0.0, largest)
-            tl.store(scale + row, tl.div_rn(largest, LARGEST_CODE + 0.0))
+            inverse = tl.div_rn(LARGEST_CODE, largest)
+            tl.store(scale + row, tl.div_rn(largest, LARGEST_CODE))
     total = tl.zeros([BLOCK], tl.int32)
     for first in range(0, width, BLOCK):
         code = _chunk(x, first, columns, KIND, BLOCK)

@@ -1,7 +1,7 @@
 """Products of x with weights of few bits on GPUs: y = x Wᵀ, W (N, K) = scale · codes, and dx = (grad · scale) W.
 
     rows of x    x in codes, or quantised to them first      x in floats, exact
-    1 to 4       words of four bytes and dp4a (here)         tensor cores, 16-bit parts
+    1, 2         words of four bytes and dp4a (here)         tensor cores, 16-bit parts
     more         tensor cores, int8 (_lowbit_product.py)     (_lowbit_product.py)
 
 Few rows are bound by the bytes of the weights: a program takes 16 rows of W, a thread 16 bytes of each, all of them on
@@ -26,7 +26,8 @@ from ._lowbit_rows import codes_of
 
 __all__ = ["lowbit_layout", "lowbit_layout_codes", "lowbit_matmul", "lowbit_matmul_input"]
 
-FEW_ROWS = 4
+FEW_ROWS = 2
+"""From 3 on a tile of 16 rows on tensor cores decodes less, and fetches x less often."""
 
 
 @triton.jit
@@ -51,16 +52,18 @@ def _few_rows(x, x_scale, layout, scale, bias, y, rows, columns, width, FIELDS: 
     n = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)[None, :, None]
     x += m * (FIELDS * width)
     layout += n.to(tl.int64) * width
-    totals = tl.zeros([ROWS, COLUMNS, WORDS], tl.int32)
+    totals = tl.zeros([ROWS, COLUMNS, WORDS // 4], tl.int32)
     sums = tl.zeros([ROWS, 1, WORDS], tl.int32)
     for first in range(0, width, WORDS):
         i = first + tl.arange(0, WORDS)[None, None, :]
+        some = tl.zeros([ROWS, COLUMNS, WORDS], tl.int32)
         even, odd = start(tl.load(layout + i, mask=(n < columns) & (i < width), other=0), FIELDS)  # (1, COLUMNS, WORDS)
         for f in tl.static_range(FIELDS):
             codes = tl.load(x + f * width + i, mask=(m < rows) & (i < width), other=0)  # (ROWS, 1, WORDS)
             u, even, odd = following(even, odd, f, FIELDS)
-            totals = _dot4(u, codes, totals)
+            some = _dot4(u, codes, some)
             sums = _dot4(codes, tl.full(codes.shape, 0x01010101, tl.int32), sums)
+        totals += tl.sum(tl.reshape(some, [ROWS, COLUMNS, WORDS // 4, 4]), 3)  # of a thread: a quarter of the registers
     m, n = tl.arange(0, ROWS)[:, None], tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)[None, :]
     total = MULT * tl.sum(totals, 2) - ZERO * tl.sum(sums, 2)
     factor = tl.load(x_scale + m, mask=m < rows, other=0.0)
@@ -104,18 +107,19 @@ def _multiply_few(
     codes: Tensor, x_scale: Tensor, layout: Tensor, scale: Tensor, bias: Tensor | None, y: Tensor, form: Format
 ) -> None:
     rows, columns, words = codes.shape[0], y.shape[1], layout.shape[1] // 4
-    size, most = few_rows_plan(columns, words)
+    few = triton.next_power_of_2(rows)
+    size, most = few_rows_plan(few, columns, words)
     blocks.launch(
         _few_rows, triton.cdiv(columns, size),
         codes.view(torch.int32), x_scale, layout.view(torch.int32), scale, bias, y, rows, columns, words,
         FIELDS=form.fields, MULT=form.mult, ZERO=form.zero, STEP=scale.dim(),
-        ROWS=triton.next_power_of_2(rows), COLUMNS=size, WORDS=most, warps=4,
+        ROWS=few, COLUMNS=size, WORDS=most, warps=most // 128,
     )  # fmt: skip
 
 
-def few_rows_plan(columns: int, words: int) -> tuple[int, int]:
-    """(rows of W, words of each at a time) of a program: 16 for enough bytes on their way, fewer to busy every chip."""
-    size = 16
+def few_rows_plan(rows: int, columns: int, words: int) -> tuple[int, int]:
+    """(rows of W, words of each at a time) of a program; a warp takes 128 words of every row."""
+    size = 16 // rows
     while size > 4 and columns < 512 * size:
         size //= 2
     return size, min(max(triton.next_power_of_2(words), 128), 512)
