@@ -42,7 +42,7 @@ INPUT = Plan(64, 32, 64, 2, 4)
 
 
 def codes_plan(rows: int, columns: int, fields: int, device: torch.device) -> Plan:
-    """Square tiles where there are enough of both: a tile of x comes from the second-level cache for all its columns."""
+    """Square tiles where there are enough: every tile of columns fetches x anew from the second-level cache."""
     processors, shared = blocks.chip(device)
     size = 16 if rows <= 16 else 32 if rows <= 32 else 64 if rows <= 64 else 128
     wide = 128 if size == 128 and triton.cdiv(rows, size) * triton.cdiv(columns, 128) * 4 >= 3 * processors else 64
@@ -185,9 +185,7 @@ def multiply_codes(
     )  # fmt: skip
 
 
-def multiply_floats(
-    x: Tensor, layout: Tensor, scale: Tensor, bias: Tensor | None, y: Tensor, form: Format
-) -> None:
+def multiply_floats(x: Tensor, layout: Tensor, scale: Tensor, bias: Tensor | None, y: Tensor, form: Format) -> None:
     (rows, depth), columns, width, p = x.shape, y.shape[1], layout.shape[1], FLOATS
     blocks.launch(
         _floats, triton.cdiv(rows, p.rows) * triton.cdiv(columns, p.columns),

@@ -70,7 +70,5 @@ def codes_of(x: Tensor, x_scale: Tensor | None, columns: int, width: int) -> tup
     scale = x.new_empty(rows, dtype=torch.float32) if x_scale is None else x_scale
     kind = "float" if x_scale is None else "int8" if x.dtype == torch.int8 else "int4"
     block = min(triton.next_power_of_2(max(width, 1)), 4096)
-    blocks.launch(
-        _rows, rows, x, codes, scale, sums, columns, x.shape[1], width, KIND=kind, BLOCK=block, warps=8
-    )
+    blocks.launch(_rows, rows, x, codes, scale, sums, columns, x.shape[1], width, KIND=kind, BLOCK=block, warps=8)
     return codes, scale, sums

@@ -20,7 +20,7 @@ import triton.language as tl
 from torch import Tensor
 
 from . import _blocks as blocks
-from ._lowbit_layout import Format, assembly, following, format_of, lowbit_layout, lowbit_layout_codes, plane, start
+from ._lowbit_layout import Format, assembly, following, format_of, lowbit_layout, lowbit_layout_codes, start
 from ._lowbit_product import epilogue, multiply_codes, multiply_floats, multiply_transposed
 from ._lowbit_rows import codes_of
 
@@ -85,7 +85,8 @@ def lowbit_matmul(
     y = x.new_empty(*x.shape[:-1], out_features, dtype=torch.float32 if coded else x.dtype)
     if not y.numel():
         return y
-    flat, result = x.reshape(-1, x.shape[-1]).contiguous(), y.view(-1, out_features)
+    result = y.view(-1, out_features)
+    flat = x.reshape(result.shape[0], x.shape[-1]).contiguous()
     scale, bias = scale.contiguous(), bias if bias is None else bias.contiguous()
     if exact and not coded:
         multiply_floats(flat, layout, scale, bias, result, form)
@@ -129,6 +130,7 @@ def lowbit_matmul_input(grad: Tensor, layout: Tensor, scale: Tensor, encoding: i
     blocks.require_floats("grad", grad.dtype)
     dx = grad.new_empty(*grad.shape[:-1], in_features)
     if dx.numel():
-        flat, result = grad.reshape(-1, grad.shape[-1]).contiguous(), dx.view(-1, in_features)
+        result = dx.view(-1, in_features)
+        flat = grad.reshape(result.shape[0], grad.shape[-1]).contiguous()
         multiply_transposed(flat, layout, scale.contiguous(), result, format_of(encoding))
     return dx
