@@ -84,9 +84,9 @@ def _cuda(*arguments: Any) -> Tensor:
     return launch("lowbit_matmul", "lowbit_matmul", *arguments)
 
 
-def _cuda_input(*arguments: Any) -> Tensor:
-    _check_input(*arguments, True)
-    return launch("lowbit_matmul", "lowbit_matmul_input", *arguments)
+def _cuda_input(grad: Tensor, layout: Tensor, scale: Tensor, encoding: int, in_features: int) -> Tensor:
+    _check_input(grad, layout, scale, encoding, in_features, gpu=True)
+    return launch("lowbit_matmul", "lowbit_matmul_input", grad, layout, scale, encoding, in_features)
 
 
 LAUNCHERS: dict[str, Callable[..., Any]] = {
