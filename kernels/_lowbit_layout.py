@@ -141,32 +141,34 @@ def _stored(byte, at, FIELDS: tl.constexpr):
 
 @triton.jit
 def _lay(source, layout, bad, rows, columns, width, stride, lowest, highest, FIELDS: tl.constexpr, MULT: tl.constexpr,
-         ZERO: tl.constexpr, PACKED: tl.constexpr, ROWS: tl.constexpr, BYTES: tl.constexpr):  # fmt: skip
+         ZERO: tl.constexpr, PACKED: tl.constexpr, COLUMNS: tl.constexpr, BYTES: tl.constexpr):  # fmt: skip
     """A tile of the layout from codes, int8, or from storage (PACKED), and whether a code in it is wrong."""
     across = tl.cdiv(width, BYTES)
-    n = (tl.program_id(0) // across) * ROWS + tl.arange(0, ROWS)
+    n = (tl.program_id(0) // across) * COLUMNS + tl.arange(0, COLUMNS)
     p = (tl.program_id(0) % across) * BYTES + tl.arange(0, BYTES)
     inside = (n < rows)[:, None] & (p < width)[None, :]
     source += (n.to(tl.int64) * stride)[:, None]
-    total = tl.zeros([ROWS, BYTES], tl.int32)
-    wrong = tl.zeros([ROWS, BYTES], tl.int32)
+    total = tl.zeros([COLUMNS, BYTES], tl.int32)
+    wrong = tl.zeros([COLUMNS, BYTES], tl.int32)
     for f in tl.static_range(FIELDS):
         k = (f * width + p)[None, :]
         code_here = inside & (k < columns)
         if PACKED:
             byte = tl.load(source + k // FIELDS, mask=inside & (k // FIELDS < stride), other=0).to(tl.int32)
-            u = _stored(byte, k % FIELDS, FIELDS)  # (ROWS, BYTES)
+            u = _stored(byte, k % FIELDS, FIELDS)  # (COLUMNS, BYTES)
             code = MULT * u - (128 if FIELDS == 1 else ZERO)
             filler = inside & (k >= columns) & (k // FIELDS < stride)
             wrong |= (filler & (code != (0 if MULT == 1 else -1))).to(tl.int32)
         else:
-            code = tl.load(source + k, mask=code_here, other=0).to(tl.int32)  # (ROWS, BYTES)
+            code = tl.load(source + k, mask=code_here, other=0).to(tl.int32)  # (COLUMNS, BYTES)
         wrong |= (code_here & ((code < lowest) | (code > highest) | ((MULT == 2) & (code == 0)))).to(tl.int32)
         u = tl.where(code_here, (code + ZERO) // MULT & 255, 0)
         total = total * 3 + u if FIELDS == 5 else total | u << f * (8 // FIELDS)
     if FIELDS == 5:
         total = (total * 256 + 242) // 243
-    tl.store(layout + (n.to(tl.int64) * width)[:, None] + p[None, :], total.to(tl.uint8), mask=inside)  # (ROWS, BYTES)
+    tl.store(
+        layout + (n.to(tl.int64) * width)[:, None] + p[None, :], total.to(tl.uint8), mask=inside
+    )  # (COLUMNS, BYTES)
     tl.store(bad + tl.program_id(0), tl.max(tl.max(wrong, 1), 0))
 
 
@@ -184,11 +186,11 @@ def _laid(source: Tensor, encoding: int, columns: int, packed: bool) -> Tensor:
     rows, (tile_rows, tile_bytes) = source.shape[0], (16, 128)
     layout = source.new_empty(rows, width, dtype=torch.uint8)
     programs = triton.cdiv(rows, tile_rows) * triton.cdiv(width, tile_bytes)
-    bad = source.new_empty(programs, dtype=torch.int32)
+    bad = source.new_zeros(programs, dtype=torch.int32)
     blocks.launch(
         _lay, programs, source, layout, bad, rows, columns, width, source.shape[1], form.lowest, form.highest,
-        FIELDS=form.fields, MULT=form.mult, ZERO=form.zero, PACKED=packed, ROWS=tile_rows, BYTES=tile_bytes,
-        warps=4,
+        FIELDS=form.fields, MULT=form.mult, ZERO=form.zero, PACKED=packed, COLUMNS=tile_rows, BYTES=tile_bytes,
+        warps=8,
     )  # fmt: skip
     if bool(bad.any()):
         raise ValueError("weights hold codes outside their alphabet, or the last bytes something else than padding")

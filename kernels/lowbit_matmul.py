@@ -6,8 +6,8 @@
 
 Few rows are bound by the bytes of the weights: a program takes 16 rows of W, a thread 16 bytes of each, all of them on
 their way at once and multiplied by the same codes of x; lanes and warps share K and add up at the end, so there are
-neither atomics nor a second pass. Instructions a weight at M = 1 and 2 bits (read off the sm_90 binary): 1.1; two would
-still keep up with the memory of an H200.
+neither atomics nor a second pass. Instructions a weight at M = 1 and K = 8192, read off the sm_90 binary: 1.2 (trits
+2.0, binary 1.0); 1.95 would still keep up with the memory of an H200 at 2 bits a weight.
 
 Sums of codes are exact in int32, whatever their order; y is fma(float(sum), x_scale · scale, bias) everywhere.
 """
@@ -26,8 +26,13 @@ from ._lowbit_rows import codes_of
 
 __all__ = ["lowbit_layout", "lowbit_layout_codes", "lowbit_matmul", "lowbit_matmul_input"]
 
-FEW_ROWS = 2
-"""From 3 on a tile of 16 rows on tensor cores decodes less, and fetches x less often."""
+
+def few_rows() -> int:
+    """Rows that are multiplied word by word. From 3 on a tile of 16 decodes less, and fetches x less often.
+
+    On AMD's chips, where no dp4a is named, a tile is for one row too.
+    """
+    return 0 if blocks.amd() else 2
 
 
 @triton.jit
@@ -44,10 +49,11 @@ def _dot4(a, b, total):
 
 
 @triton.jit
-def _few_rows(x, x_scale, layout, scale, bias, y, rows, columns, width, FIELDS: tl.constexpr, MULT: tl.constexpr,
+def _few_rows(x, x_scale, layout, scale, bias, y, rows, columns, lines, FIELDS: tl.constexpr, MULT: tl.constexpr,
               ZERO: tl.constexpr, STEP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
               WORDS: tl.constexpr):  # fmt: skip
-    """y (rows, columns) of codes x (rows, FIELDS · width); x and layout are int32 words, and so is width."""
+    """y (rows, columns) of codes x; x (rows, FIELDS · 4 · lines) and layout (columns, 4 · lines) are int32 words."""
+    width = 4 * lines  # so that the compiler knows it can load four words at once
     m = tl.arange(0, ROWS)[:, None, None]
     n = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)[None, :, None]
     x += m * (FIELDS * width)
@@ -87,17 +93,18 @@ def lowbit_matmul(
         return y
     result = y.view(-1, out_features)
     flat = x.reshape(result.shape[0], x.shape[-1]).contiguous()
-    scale, bias = scale.contiguous(), bias if bias is None else bias.contiguous()
+    layout, scale, bias = layout.contiguous(), scale.contiguous(), bias if bias is None else bias.contiguous()
     if exact and not coded:
         multiply_floats(flat, layout, scale, bias, result, form)
         return y
     row_scale = x_scale.reshape(-1).contiguous() if coded else None
     width = form.fields * layout.shape[1]
-    if flat.dtype == torch.int8 and flat.shape[0] <= FEW_ROWS and flat.shape[1] == width and flat.data_ptr() % 16 == 0:
+    few = flat.shape[0] <= few_rows()
+    if few and flat.dtype == torch.int8 and flat.shape[1] == width and flat.data_ptr() % 16 == 0:
         _multiply_few(flat, row_scale, layout, scale, bias, result, form)
         return y
     codes, row_scale, sums = codes_of(flat, row_scale, packing * x.shape[-1], width)
-    if codes.shape[0] <= FEW_ROWS:
+    if few:
         _multiply_few(codes, row_scale, layout, scale, bias, result, form)
     else:
         multiply_codes(codes, row_scale, sums, layout, scale, bias, result, form)
@@ -107,12 +114,12 @@ def lowbit_matmul(
 def _multiply_few(
     codes: Tensor, x_scale: Tensor, layout: Tensor, scale: Tensor, bias: Tensor | None, y: Tensor, form: Format
 ) -> None:
-    rows, columns, words = codes.shape[0], y.shape[1], layout.shape[1] // 4
+    rows, columns, lines = codes.shape[0], y.shape[1], layout.shape[1] // 16
     few = triton.next_power_of_2(rows)
-    size, most = few_rows_plan(few, columns, words)
+    size, most = few_rows_plan(few, columns, 4 * lines)
     blocks.launch(
         _few_rows, triton.cdiv(columns, size),
-        codes.view(torch.int32), x_scale, layout.view(torch.int32), scale, bias, y, rows, columns, words,
+        codes.view(torch.int32), x_scale, layout.view(torch.int32), scale, bias, y, rows, columns, lines,
         FIELDS=form.fields, MULT=form.mult, ZERO=form.zero, STEP=scale.dim(),
         ROWS=few, COLUMNS=size, WORDS=most, warps=most // 128,
     )  # fmt: skip
@@ -132,5 +139,5 @@ def lowbit_matmul_input(grad: Tensor, layout: Tensor, scale: Tensor, encoding: i
     if dx.numel():
         result = dx.view(-1, in_features)
         flat = grad.reshape(result.shape[0], grad.shape[-1]).contiguous()
-        multiply_transposed(flat, layout, scale.contiguous(), result, format_of(encoding))
+        multiply_transposed(flat, layout.contiguous(), scale.contiguous(), result, format_of(encoding))
     return dx

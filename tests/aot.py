@@ -22,6 +22,7 @@ import torch
 import triton
 from triton.backends.compiler import GPUTarget
 
+import aot_lowbit
 from sylvester.kernels import _blocks, _products, hadamard_scan, hadamard_transform
 
 EXCHANGES = ("SHFL", "STS", "LDS", "STSM", "LDSM")
@@ -32,7 +33,6 @@ LISTED = "90"
 """The chip whose code is read, and which compiles the cases of ON_ONE_CHIP too."""
 
 ROWS, STEPS = 2, 130
-ALL_REGISTERS = _blocks.all_registers
 
 
 class Chip:
@@ -125,6 +125,7 @@ ON_EVERY_CHIP: list[Case] = [
     ("relu 1024 bf16", 1024, scan, (1024, HALF, "given", 0, 1, "", 0, 1)),
     ("back from relu 1024 bf16", 1024, scan, (1024, HALF, "given", 0, 1, "rebuilt", 0, 1)),
     ("back from relu 2048 fused 8 bf16", 2048, scan, (2048, HALF, "fused", 8, 1, "rebuilt", 0, 1)),
+    *aot_lowbit.ON_EVERY_CHIP,
 ]
 ON_ONE_CHIP: list[Case] = [
     *((f"transform {n} bf16", n, transform, (n, HALF)) for n in (1, 8, 256, 512, 1024, 8192, 16384, 32768)),
@@ -138,6 +139,7 @@ ON_ONE_CHIP: list[Case] = [
     *((f"backward {n} rebuilt bf16", n, scan, (n, HALF, "given", 0, 1, "rebuilt")) for n in (256, 1024)),
     ("backward 1024 read fp32", 1024, scan, (1024, FULL, "given", 0, 1, "read")),
     ("backward 128 tokens rebuilt bf16", 128, scan, (128, HALF, "tokens", 0, 1, "rebuilt")),
+    *aot_lowbit.ON_ONE_CHIP,
 ]
 
 
@@ -173,7 +175,7 @@ def loops(code: Code) -> Iterator[Code]:
 
 
 def count(code: Code) -> dict[str, int]:
-    """Instructions, barriers, accesses to local and global memory, and bytes a thread by kind of access.
+    """Instructions, barriers, products on tensor cores, accesses to memory, and bytes a thread by kind of access.
 
     ahead: whether the last load from global memory was issued before the first exchange.
     """
@@ -186,6 +188,7 @@ def count(code: Code) -> dict[str, int]:
         result["exchange"] += width if name in EXCHANGES else 0
         result["spills"] += name in ("LDL", "STL")
         result["barriers"] += name == "BAR"
+        result["products"] += name in ("HGMMA", "IGMMA")
         result["accesses"] += name in ("LDG", "LDGSTS", "STG")
         for access in ("LDG", "LDGSTS", "STG"):
             result[access] += width if name == access else 0
@@ -206,6 +209,14 @@ def read_hip(compiled: Any) -> dict[str, Any]:
     }
 
 
+def elements(constants: dict[str, Any]) -> int:
+    """Of a program's tile; packed weights of one round of its loop."""
+    if "FIELDS" in constants:
+        return constants["COLUMNS"] * constants["FIELDS"] * (constants.get("BYTES") or 4 * constants["WORDS"])
+    size = constants.get("COLUMNS") or constants.get("BLOCK") or constants["SIZE"] * constants["HALVES"]
+    return size * constants.get("ROWS", 1)
+
+
 def compile_case(chip: str, case: Case) -> list[dict[str, Any]]:
     """One record a launch of the case."""
     label, block, call, arguments = case
@@ -214,14 +225,13 @@ def compile_case(chip: str, case: Case) -> list[dict[str, Any]]:
     def compile_only(kernel: Any, programs: int, *inputs: Any, warps: int, **constants: Any) -> None:
         compiled = kernel.warmup(*inputs, grid=(programs,), num_warps=warps, enable_fp_fusion=False, **constants)
         found = read_cuda(compiled, chip == LISTED) if "cubin" in compiled.asm else read_hip(compiled)
-        size = constants.get("COLUMNS") or constants["SIZE"] * constants["HALVES"]
-        size *= constants.get("ROWS", 1)
+        size = elements(constants)
         shared = compiled.metadata.shared
         about = {"chip": chip, "label": label, "block": block, "elements": size, "warps": warps, "shared": shared}
         records.append(about | found)
 
     _blocks.launch = compile_only
-    _blocks.all_registers = (lambda warps: {}) if chip.startswith("gfx") else ALL_REGISTERS
+    _blocks.amd = lambda: chip.startswith("gfx")
     _blocks.chip = lambda device: (132, SHARED_BYTES[chip])
     call(*arguments)
     return records
