@@ -42,17 +42,21 @@ INPUT = Plan(64, 32, 64, 2, 4)
 
 
 def codes_plan(rows: int, columns: int, fields: int, device: torch.device) -> Plan:
-    """Square tiles where there are enough: every tile of columns fetches x anew from the second-level cache."""
+    """Large square tiles, since each fetches x anew from the second-level cache; smaller ones to busy every chip."""
     processors, shared = blocks.chip(device)
-    size = 16 if rows <= 16 else 32 if rows <= 32 else 64 if rows <= 64 else 128
-    wide = 128 if size == 128 and triton.cdiv(rows, size) * triton.cdiv(columns, 128) * 4 >= 3 * processors else 64
-    if size <= 32 and triton.cdiv(columns, 64) * 4 < 3 * processors:
-        wide = 32
+    size, wide = max(16, min(triton.next_power_of_2(rows), 128)), 128 if rows > 64 else 64
+    while 4 * triton.cdiv(rows, size) * triton.cdiv(columns, wide) < 3 * processors and max(size, wide) > 32:
+        if wide > 64 or size <= 32:
+            wide //= 2
+        else:
+            size //= 2
     bytes = 128 if rows <= 16 else 64
     while bytes > 32 and 3 * bytes * (fields * size + wide) > shared:
         bytes //= 2
+    if 2 * bytes * (fields * size + wide) > shared:
+        size //= 2
     stages = min(shared // (bytes * (fields * size + wide)), 4)
-    return Plan(size, wide, bytes, max(stages, 1), wide // 16 if wide > 64 else 4)
+    return Plan(size, wide, bytes, stages, 8 if wide > 64 else 4)
 
 
 @triton.constexpr_function
