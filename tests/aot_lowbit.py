@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 
+from aot_cases import Case
 from sylvester.kernels import lowbit_matmul
 from sylvester.kernels._lowbit_layout import plane
 
@@ -31,7 +29,6 @@ def layout(encoding: int, rows: int, bytes: int) -> None:
     lowbit_matmul.lowbit_layout(torch.zeros(rows, bytes, dtype=torch.uint8), encoding, 5 * bytes)
 
 
-Case = tuple[str, int, Callable[..., None], tuple[Any, ...]]
 ON_EVERY_CHIP: list[Case] = [
     ("low-bit layout of trits", 0, layout, (TRITS, 64, 512)),
     ("low-bit words of ternary from bf16", 0, product, (TERNARY, 2, 4096, 4100, HALF)),
