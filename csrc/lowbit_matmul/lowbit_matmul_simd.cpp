@@ -8,49 +8,13 @@ namespace {
 
 using sylvester::size_of;
 using sylvester::lowbit_matmul::Input;
-using sylvester::lowbit_matmul::Integer;
 using sylvester::lowbit_matmul::kPanel;
 using sylvester::lowbit_matmul::kPanelRows;
 using sylvester::lowbit_matmul::Reals;
-using sylvester::lowbit_matmul::unit_columns;
 
 SYLVESTER_INLINE void* at(void* y, int64_t element, Dtype dtype) {
   return static_cast<char*>(y) + element * size_of(dtype);
 }
-
-struct IntegerBody {
-  const Integer& call;
-
-  // Σ_k u x of a group's 16 rows, modulo 2^32
-  template <Format format>
-  void sums(int64_t group, const int8_t* x, uint32_t* sum) const {
-    constexpr int64_t kColumns = unit_columns(format);
-    const uint8_t* unit = call.w.layout + group * call.w.units * kUnitBytes;
-    for (int64_t u = 0; u < call.w.units; ++u, unit += kUnitBytes, x += kColumns) {
-      int weights[kColumns * kGroup];
-      decode_unit<format>(unit, weights, kGroup, 1);
-      for (int64_t k = 0; k < kColumns; ++k) {
-        for (int r = 0; r < kGroup; ++r) sum[r] += static_cast<uint32_t>(weights[k * kGroup + r] * x[k]);
-      }
-    }
-  }
-  template <Format format>
-  void run() const {
-    for (int64_t group = call.group_begin; group < call.group_end; ++group) {
-      const Columns<Vector> columns(call.w, group);
-      for (int64_t m = 0; m < call.x.rows; ++m) {
-        uint32_t sum[kGroup] = {};
-        sums<format>(group, call.x.x + m * call.x.stride, sum);
-        float acc[kGroup];
-        for (int r = 0; r < kGroup; ++r) acc[r] = static_cast<float>(static_cast<int32_t>(sum[r]));
-        const Vector scale = mul(broadcast<Vector>(call.x.scale[m]), columns.scale);
-        const Vector y = fma(load<Vector>(acc), scale, columns.bias);
-        store_columns(at(call.y, m * call.y_stride + group * kGroup, call.dtype), call.dtype, y,
-                      columns_of(call.w, group));
-      }
-    }
-  }
-};
 
 constexpr int64_t kTerms = 16;  // of a sum from +0
 
@@ -94,7 +58,7 @@ struct RealBody {
         const int64_t left = call.columns - first, count = left < kPanel ? left : kPanel;
         const uint8_t* unit = call.w.layout + (group * call.w.units + first / kColumns) * kUnitBytes;
         for (int64_t k = 0; k < count; k += kColumns, unit += kUnitBytes) {
-          decode_unit<format>(unit, weights + k * kGroup, kGroup, 1);
+          decode_columns<format>(unit, weights + k * kGroup);
         }
         int64_t m = 0;
         for (; m + 4 <= call.rows; m += 4) add<4>(weights, m, first, count, totals);
@@ -112,27 +76,38 @@ struct RealBody {
 template <class V>
 struct InputBody {
   using Real = typename V::Real;
-  static constexpr int64_t kAtOnce = 4 * kLanes;  // columns whose sums stay in registers
+  static constexpr int kVectors = V::kRegisters < 16 ? 2 : 4, kAtOnce = V::kRegisters / kVectors;  // columns, rows
   const Input& call;
 
-  void add(const Real* weights, const Real* grad, Real* totals) const {
-    for (int64_t k = 0; k < kPanel; k += kAtOnce) {
-      V sum[4];
-      for (int v = 0; v < 4; ++v) sum[v] = zero<V>();
-      for (int r = 0; r < kTerms; ++r) {
-        const V g = broadcast<V>(grad[r]);
-        for (int v = 0; v < 4; ++v) sum[v] = fma(g, load<V>(weights + r * kPanel + k + v * kLanes), sum[v]);
+  // kRows rows of sums, from row m on: 16 terms of each
+  template <int kRows>
+  void add(const Real* weights, int64_t m, int64_t group, Real* sums) const {
+    const Real* grad = static_cast<const Real*>(call.grad) + m * call.grad_stride + group * kGroup;
+    for (int64_t k = 0; k < kPanel; k += kVectors * kLanes) {
+      V sum[kRows][kVectors];
+      for (int i = 0; i < kRows; ++i) {
+        for (int v = 0; v < kVectors; ++v) sum[i][v] = zero<V>();
       }
-      for (int v = 0; v < 4; ++v) {
-        Real* total = totals + k + v * kLanes;
-        store(total, ::add(load<V>(total), sum[v]));
+      for (int r = 0; r < kTerms; ++r) {
+        V w[kVectors];
+        for (int v = 0; v < kVectors; ++v) w[v] = load<V>(weights + r * kPanel + k + v * kLanes);
+        for (int i = 0; i < kRows; ++i) {
+          const V g = broadcast<V>(grad[i * call.grad_stride + r]);
+          for (int v = 0; v < kVectors; ++v) sum[i][v] = fma(g, w[v], sum[i][v]);
+        }
+      }
+      for (int i = 0; i < kRows; ++i) {
+        for (int v = 0; v < kVectors; ++v) {
+          Real* to = sums + (m + i) * kPanel + k + v * kLanes;
+          store(to, ::add(load<V>(to), sum[i][v]));
+        }
       }
     }
   }
   template <Format format>
   void run() const {
     constexpr int64_t kColumns = unit_columns(format), kUnits = kPanel / kColumns;
-    static_assert(kPanel % kColumns == 0 && kPanel % kAtOnce == 0 && kTerms == kGroup);
+    static_assert(kPanel % kColumns == 0 && kPanel % (kVectors * kLanes) == 0 && kTerms == kGroup);
     Real* weights = static_cast<Real*>(call.work);
     Real* sums = weights + kGroup * kPanel;
     Real* totals = sums + kPanelRows * kPanel;
@@ -142,11 +117,11 @@ struct InputBody {
     for (int64_t group = 0; group < call.grad_stride / kGroup; ++group) {
       const uint8_t* unit = call.layout + (group * call.units + first) * kUnitBytes;
       for (int64_t u = 0; u < units; ++u) {
-        decode_unit<format>(unit + u * kUnitBytes, weights + u * kColumns, 1, kPanel);
+        decode_rows<format>(unit + u * kUnitBytes, weights + u * kColumns, kPanel);
       }
-      for (int64_t m = 0; m < call.rows; ++m) {
-        add(weights, static_cast<const Real*>(call.grad) + m * call.grad_stride + group * kGroup, sums + m * kPanel);
-      }
+      int64_t m = 0;
+      for (; m + kAtOnce <= call.rows; m += kAtOnce) add<kAtOnce>(weights, m, group, sums);
+      for (; m < call.rows; ++m) add<1>(weights, m, group, sums);
       if ((group + 1) % (kPanel / kGroup) != 0 && (group + 1) * kGroup != call.grad_stride) continue;
       for (int64_t i = 0; i < call.rows * kPanel; i += kLanes) {
         store(totals + i, ::add(load<V>(totals + i), load<V>(sums + i)));
@@ -162,8 +137,6 @@ struct InputBody {
     }
   }
 };
-
-void integer(const Integer& call) noexcept { with_format(call.w.format, IntegerBody{call}); }
 
 void real(const Reals& call, [[maybe_unused]] bool wide) noexcept {
 #if defined(SYLVESTER_LEVEL_scalar)
@@ -183,5 +156,5 @@ void input(const Input& call, [[maybe_unused]] bool wide) noexcept {
 
 namespace sylvester::lowbit_matmul::SYLVESTER_LEVEL {
 extern const Kernels kernels;
-const Kernels kernels{integer, real, input, quantize};
+const Kernels kernels{real, input, quantize};
 }  // namespace sylvester::lowbit_matmul::SYLVESTER_LEVEL

@@ -132,8 +132,9 @@ _layouts: dict[int, tuple[weakref.ref[Tensor], tuple[int, ...], Tensor]] = {}
 
 def _remembered(packed: Tensor, encoding: int, columns: int) -> Tensor:
     """The layout of ``packed``, kept as long as that lives and nobody writes to it."""
-    plain = type(packed) in (Tensor, torch.nn.Parameter) and not packed.is_inference()
-    if not plain or is_compiling() or _functorch.peek_interpreter_stack() is not None:
+    if is_compiling() or _functorch.peek_interpreter_stack() is not None:
+        return _lay(packed, encoding, columns)
+    if type(packed) not in (Tensor, torch.nn.Parameter) or packed.is_inference():  # fakes; what has no version
         return _lay(packed, encoding, columns)
     name, state = id(packed), (packed._version, packed.data_ptr(), encoding, columns)
     found = _layouts.get(name)
