@@ -31,7 +31,8 @@ import torch
 
 from .gpu_checks import check_options, check_scans, check_transforms
 from .gpu_codes import check_codes, codes_targets, timed_codes
-from .gpu_device import Bench, Calls
+from .gpu_device import Bench, Calls, planned
+from .gpu_lowbit import check_products, product_targets, timed_products, tuned_products
 
 Group = tuple[str, Callable[[], Calls]]
 """A label, and what makes the inputs when it is the group's turn."""
@@ -114,18 +115,7 @@ def timed_options(b: Bench) -> Iterator[Group]:
 
 
 def tuned(b: Bench) -> Iterator[Group]:
-    """The plan in use and its alternatives; a plan is read when the launch is captured."""
-
-    def planned(modules: list[Any], plan: Any, call: Callable[[], Any]) -> None:
-        kept = [module.plan for module in modules]
-        try:
-            for module in modules:
-                module.plan = lambda *_: plan
-            call()
-        finally:
-            for module, before in zip(modules, kept, strict=True):
-                module.plan = before
-
+    """The plan in use and its alternatives."""
     for name, group in timed_transforms(b):
         width = int(name.split()[1].split("x")[1])
         sizes = [(max(width, size) // halves, halves) for size in (1024, 2048, 4096) for halves in (1, 2)]
@@ -194,7 +184,7 @@ def main(arguments: list[str] | None = None) -> int:
     began, samples = time.perf_counter(), 1 if b.tiny else 15
     checked = {
         name: fraction
-        for check in (check_transforms, check_codes, check_scans, check_options)
+        for check in (check_transforms, check_codes, check_scans, check_options, check_products)
         for name, fraction in check(b)
     }
     wrong = {name: fraction for name, fraction in checked.items() if not fraction <= 1}
@@ -204,7 +194,15 @@ def main(arguments: list[str] | None = None) -> int:
     if wrong:
         return 1
     seconds: dict[str, dict[str, float]] = {}
-    for timed in (timed_transforms, timed_codes, timed_scans, timed_options, *([tuned] if options.tune else [])):
+    alternatives = (tuned, tuned_products)
+    for timed in (
+        timed_transforms,
+        timed_codes,
+        timed_scans,
+        timed_options,
+        timed_products,
+        *(alternatives if options.tune else ()),
+    ):
         for name, calls in timed(b):
             taken = b.time(calls(), samples)
             seconds[name] = {call: statistics.median(values) for call, values in taken.items()}
@@ -215,7 +213,8 @@ def main(arguments: list[str] | None = None) -> int:
                 sep="\n",
             )
     report = machine() | {"worst_check": max(checked.values()), "checks": len(checked), "seconds": seconds}
-    for name, (measured, limit) in (targets(seconds) | codes_targets(seconds)).items():
+    reached = targets(seconds) | codes_targets(seconds) | product_targets(seconds)
+    for name, (measured, limit) in reached.items():
         print(f"{'met   ' if measured <= limit else 'MISSED'}  {name}: {measured:.3g}, limit {limit:g}")
         report.setdefault("targets", {})[name] = {"measured": measured, "limit": limit}
     print(f"{time.perf_counter() - began:.0f} s")

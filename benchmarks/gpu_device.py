@@ -36,6 +36,7 @@ class Bench:
             load("._interpreter").convert_one_element_arrays()
         self.transforms, self.scans = load(".hadamard_transform"), load(".hadamard_scan")
         self.backwards, self.codes = load("._hadamard_scan_adjoint"), load(".hadamard_quantize")
+        self.lowbit, self.products = load(".lowbit_matmul"), load("._lowbit_product")
         self.flushed = None if tiny else torch.empty(FLUSH_BYTES // 4, device=self.device)
 
     def normal(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -85,3 +86,15 @@ class Bench:
         end.record()
         end.synchronize()
         return start.elapsed_time(end) / 1e3
+
+
+def planned(modules: list[Any], plan: Any, call: Callable[[], Any], attribute: str = "plan") -> None:
+    """Run ``call`` with another plan: one is read when the launch is captured."""
+    kept = [getattr(module, attribute) for module in modules]
+    try:
+        for module in modules:
+            setattr(module, attribute, lambda *_: plan)
+        call()
+    finally:
+        for module, before in zip(modules, kept, strict=True):
+            setattr(module, attribute, before)

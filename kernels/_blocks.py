@@ -113,12 +113,17 @@ def chip(device: torch.device) -> tuple[int, int]:
     return properties.multi_processor_count, shared
 
 
+def amd() -> bool:
+    """Whether kernels are for AMD's chips, where a warp has 64 lanes."""
+    return torch.version.hip is not None
+
+
 def all_registers(warps: int) -> dict[str, int]:
     """A launch option: left to itself NVIDIA's compiler spills a few bytes to fit one more program on a multiprocessor.
 
     The kernels that ask for it wait for their own steps, and more programs do not shorten those.
     """
-    return {} if torch.version.hip else {"maxnreg": min(255, (1 << 16) // (32 * warps))}
+    return {} if amd() else {"maxnreg": min(255, (1 << 16) // (32 * warps))}
 
 
 def launch(kernel: Any, programs: int, *arguments: Any, warps: int, **constants: Any) -> None:

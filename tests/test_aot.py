@@ -70,7 +70,7 @@ def starting(records: list[Record], *labels: str) -> list[Record]:
 
 def test_every_chip_compiles_every_kernel(compiled: dict[str, Any]) -> None:
     assert set(compiled["limits"]) == {"80", "90", "100", "120", "gfx942"}
-    for kind in ("transform", "codes", "scan", "backward", "product"):
+    for kind in ("transform", "codes", "scan", "backward", "product", "low-bit"):
         assert {r["chip"] for r in compiled["records"] if r["label"].startswith(kind)} == set(compiled["limits"])
 
 
@@ -192,3 +192,27 @@ def test_products_fetch_ahead(records: list[Record]) -> None:
     """Tiles are on their way to shared memory while others are multiplied; three programs fit a multiprocessor."""
     products = starting(records, "product")
     assert not over(products, lambda r: not r["loop"]["LDGSTS"] or 3 * r["registers"] * threads(r) > REGISTERS)
+
+
+def test_words_of_weights_keep_up_with_memory(records: list[Record]) -> None:
+    """One row, K = 8192: instructions a weight, all told; 16 bytes an access; all programs run at once."""
+    for record in starting(records, "low-bit words"):
+        loop = record["loop"]
+        if "1 row" in record["label"]:
+            assert per_element(record, "instructions") <= 2, record
+            assert loop["LDG"] == 16 * loop["accesses"] and loop["exchange"] == 0, record
+    target = starting(records, "low-bit words of ternary, 1 row")
+    assert not over(target, lambda r: per_element(r, "instructions") > 1.25)
+    assert not over(target, lambda r: 4 * r["registers"] * threads(r) > REGISTERS)  # 512 programs on 132 at once
+
+
+def test_tiles_of_codes_decode_in_registers(records: list[Record]) -> None:
+    """Weights are exchanged as bytes, x not at all; the next tiles are on their way while tensor cores multiply."""
+    for record in starting(records, "low-bit tiles"):
+        loop = record["loop"]
+        if loop["products"]:
+            fields = {"ternary": 4, "trits": 5, "binary": 8}[record["label"].split()[3].rstrip(",")]
+            assert loop["exchange"] * threads(record) * fields == record["elements"], record
+            assert loop["LDGSTS"] and loop["barriers"] == 2, record
+            assert per_element(record, "instructions", "loop") <= (3 if fields == 5 else 1.6), record
+    assert [r for r in records if r.get("loop", {}).get("products")]

@@ -24,9 +24,6 @@ LONGEST_FILE, LONGEST_FUNCTION, LONGEST_KERNEL = 250, 60, 80
 LAYERS = ["ops", "layers", "models", "tasks", "cli"]
 """Ascending: a module may import what stands before it, never what stands after."""
 
-CPU_ONLY = {"lowbit_matmul"}
-"""Rooms whose GPU kernels are still to come: their operators refuse CUDA tensors by name."""
-
 every_operator = pytest.mark.parametrize("name", sorted(OPERATORS))
 
 
@@ -54,8 +51,7 @@ def test_rooms_and_operators_are_the_same() -> None:
 def test_operator_has_its_files(name: str) -> None:
     """One basename in every wing."""
     room = room_of(name)
-    wings = [f"csrc/{room}/{room}.h", f"csrc/{room}/{room}.cpp", f"csrc/{room}/{room}_simd.cpp"]
-    wings += [] if room in CPU_ONLY else [f"kernels/{room}.py"]
+    wings = [f"csrc/{room}/{room}.h", f"csrc/{room}/{room}.cpp", f"csrc/{room}/{room}_simd.cpp", f"kernels/{room}.py"]
     missing = [
         file for file in [*wings, f"tests/test_{name}.py", f"tests/wrong/{name}.py"] if not (ROOT / file).exists()
     ]
@@ -116,7 +112,7 @@ def test_cases_are_enough(name: str) -> None:
     assert operator.cases_of("small") and operator.cases_of("benchmark")
     assert operator.misuses, "bad input must be tested"
     assert operator.rows is not None, "the axis of the rows must be stated"
-    assert operator.launchers or operator.room in CPU_ONLY, "the GPU launchers must be reachable without a GPU"
+    assert operator.launchers, "the GPU launchers must be reachable without a GPU"
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -16,6 +16,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import memory
+from launched import assert_close, launch, launched_calls, wanted
 from sylvester import ops  # noqa: F401  (registers the operators)
 from sylvester.benchmarks import checks
 from sylvester.ops._spec import OPERATORS, Case, Make, Operator, RawCall
@@ -54,47 +55,13 @@ def _calls() -> list[Any]:
     return found
 
 
-def launch(operator: Operator, call: RawCall) -> tuple[torch.Tensor, ...]:
-    """Results, or the written argument, of the launcher; arguments keep their values."""
-    written = memory.written_arguments(call)
-    arguments = [a.clone() if i in written else a for i, a in enumerate(call.arguments)]
-    results = operator.launchers[call.name](*arguments)
-    return tuple(arguments[i] for i in written) if results is None else checks.tensors_of(results)
-
-
-def wanted(call: RawCall) -> tuple[torch.Tensor, ...]:
-    """The same from the CPU in float64."""
-    wide = [a.double() if isinstance(a, torch.Tensor) and a.is_floating_point() else a for a in call.arguments]
-    results = call.overload(*wide)
-    return tuple(wide[i] for i in memory.written_arguments(call)) if results is None else checks.tensors_of(results)
-
-
-def assert_close(got: torch.Tensor, want: torch.Tensor, bound: float, what: str) -> None:
-    """Within ``bound`` of the largest value, or of 1: samples are standard normal, so smaller values have cancelled.
-
-    16-bit values may be off by a whole unit: the interpreter cuts off where a GPU rounds. Codes: as ``checks`` says.
-    """
-    assert got.shape == want.shape, what
-    if not got.is_floating_point():
-        assert checks.error_fraction(got, want, bound) <= 1, what
-        return
-    info = torch.finfo(got.dtype)
-    got, want = got.double(), want.double()
-    assert torch.equal(got.isnan(), want.isnan()), what
-    if not got.numel():
-        return
-    largest = max(want.abs().max().item(), 1.0)
-    allowed = bound * largest + (2 * info.eps * want.abs() if info.bits == 16 else 0.0)
-    assert ((got - want).abs() <= allowed).logical_or(want.isnan()).all(), f"{what}: {(got - want).abs().max():.3g}"
-
-
 @pytest.mark.parametrize(("operator", "case", "dtype"), _calls())
 def test_same_as_float64(operator: Operator, case: Case, dtype: torch.dtype) -> None:
     arguments = case.build(dtype)
     bound = checks.GRADIENT_FACTOR * operator.error_bound(arguments)
-    for call in operator.raw_calls(arguments):
+    for call, given in launched_calls(operator, arguments):
         try:
-            results = launch(operator, call)
+            results = launch(operator, given)
         except ValueError as error:
             assert "at most 32768 on a GPU" in str(error)
             continue
@@ -229,7 +196,7 @@ def test_everything_is_written() -> None:
 
 @pytest.mark.parametrize("operator", [o for o in OPERATORS.values() if o.launchers], ids=lambda o: o.name)
 def test_float64_is_refused(operator: Operator) -> None:
-    for call in operator.raw_calls(operator.cases[0].build(torch.float64)):
+    for _, call in launched_calls(operator, operator.cases[0].build(torch.float64)):
         with pytest.raises(TypeError, match="float64 runs on the CPU"):
             operator.launchers[call.name](*call.arguments)
 

@@ -58,17 +58,17 @@ ENCODINGS = {
 
 def pack(codes: Tensor, encoding: int) -> Tensor:
     """int8 codes (..., K) in storage; raises TypeError or ValueError naming the first value outside the alphabet."""
-    _require("codes", codes, torch.int8)
+    require_codes("codes", codes, torch.int8)
     return torch.ops.sylvester.lowbit_pack(codes, encoding)
 
 
 def unpack(packed: Tensor, encoding: int, in_features: int) -> Tensor:
     """int8 codes (..., in_features) from storage; raises as ``pack``, and where the length or the padding is wrong."""
-    _require("packed", packed, torch.uint8)
+    require_codes("packed", packed, torch.uint8)
     return torch.ops.sylvester.lowbit_unpack(packed, encoding, in_features)
 
 
-def _require(name: str, tensor: Any, dtype: torch.dtype) -> None:
+def require_codes(name: str, tensor: Any, dtype: torch.dtype) -> None:
     if not isinstance(tensor, Tensor) or tensor.dtype != dtype or tensor.layout != torch.strided:
         got = f"{tensor.layout} {tensor.dtype}" if isinstance(tensor, Tensor) else type(tensor).__name__
         raise TypeError(f"{name} must be a dense tensor of dtype {str(dtype).removeprefix('torch.')}, got {got}")

@@ -39,8 +39,8 @@ Source: straight-through training with absmax activations as in BitNet b1.58 (ar
 
 Read on: _reference.py, _check.py, _function.py (public functions, ``prepared``), _registration.py (fakes, GPU,
 autograd), _cases.py, _misuses.py, _spec.py.
-Siblings: csrc/lowbit_matmul/, python/sylvester/formats/, tests/test_ternary_matmul.py, tests/test_intn_matmul.py,
-tests/test_binary_matmul.py
+Siblings: csrc/lowbit_matmul/, kernels/lowbit_matmul.py, python/sylvester/formats/, tests/test_ternary_matmul.py,
+tests/test_intn_matmul.py, tests/test_binary_matmul.py
 """
 
 from ._check import check

@@ -13,7 +13,9 @@ from .._dispatch import WIDE, describe, require_device, require_floats
 
 ACTIVATIONS = ("int8", "float")
 GROUP, UNIT_BYTES = 16, 64
-"""Rows of a group and bytes of a unit of the kernels' layout (csrc/lowbit_matmul/lowbit_matmul.h)."""
+"""Rows of a group and bytes of a unit of the CPU's layout (csrc/lowbit_matmul/lowbit_matmul.h)."""
+LINE = 16
+"""What the bytes of a plane of the GPU's layout are a multiple of (kernels/_lowbit_layout.py)."""
 
 
 class Product(NamedTuple):
@@ -50,8 +52,7 @@ def check(
     """Raise on arguments the operators do not take; returns K."""
     _check_x(x, x_scale)
     require_bytes("packed", packed)
-    if packed.dim() != 2:
-        raise ValueError(f"packed must have shape (N, bytes), got {tuple(packed.shape)}")
+    require_matrix("packed", "(N, bytes)", packed)
     require_device("packed", packed, x)
     columns, e = in_features(x, packed, encoding), ENCODINGS[encoding]
     if packed.shape[1] != e.packed_bytes(columns):
@@ -137,24 +138,32 @@ def require_bytes(name: str, tensor: Any) -> None:
         raise TypeError(f"{name} must be a dense uint8 tensor, got {describe(tensor)}")
 
 
-def layout_shape(encoding: int, rows: int, columns: int) -> tuple[int, int, int]:
+def require_matrix(name: str, shape: str, tensor: Tensor) -> None:
+    if tensor.dim() != 2:
+        raise ValueError(f"{name} must have shape {shape}, got {tuple(tensor.shape)}")
+
+
+def layout_shape(encoding: int, rows: int, columns: int, gpu: bool) -> tuple[int, ...]:
     """Of the kernels' layout of (N, K) codes."""
-    return -(-rows // GROUP), -(-columns // (4 * ENCODINGS[encoding].fields)), UNIT_BYTES
+    fields = ENCODINGS[encoding].fields
+    if gpu:
+        return rows, -(-columns // (fields * LINE)) * LINE
+    return -(-rows // GROUP), -(-columns // (4 * fields)), UNIT_BYTES
 
 
-def require_layout(layout: Tensor, encoding: int, rows: int, columns: int, like: Tensor) -> None:
+def require_layout(layout: Tensor, encoding: int, rows: int, columns: int, like: Tensor, gpu: bool) -> None:
     require_bytes("layout", layout)
-    if tuple(layout.shape) != layout_shape(encoding, rows, columns):
-        want = layout_shape(encoding, rows, columns)
+    want = layout_shape(encoding, rows, columns, gpu)
+    if tuple(layout.shape) != want:
         raise ValueError(f"layout must have shape {want} for ({rows}, {columns}) codes, got {tuple(layout.shape)}")
     require_device("layout", layout, like)
 
 
-def check_product(a: Product) -> None:
-    """Raise on arguments the raw operator does not take."""
+def check_product(a: Product, gpu: bool) -> None:
+    """Raise on arguments the raw operator does not take; ``gpu``: whose layout is expected."""
     _check_x(a.x, a.x_scale)
     columns = a.x.shape[-1] * (2 if a.x.dtype == torch.uint8 else 1)
-    require_layout(a.layout, a.encoding, a.out_features, columns, a.x)
+    require_layout(a.layout, a.encoding, a.out_features, columns, a.x, gpu)
     if a.latent is not None and a.x.dtype == torch.uint8 and a.latent.shape[-1] == columns - 1:
         columns -= 1  # the last byte of x holds one code
     require_activation(a.x, "float" if a.exact else "int8")

@@ -8,8 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._dispatch import WIDE, derive_eager, require_floats, sum_rows
-from ._check import Product, check_product, check_vectors, layout_shape, require_bytes, require_layout
+from ...formats._encoding import ENCODINGS, check_length, plain_pack, plain_unpack, require_codes
+from .._dispatch import WIDE, derive_eager, launch, require_floats, sum_rows
+from ._check import (
+    Product,
+    check_product,
+    check_vectors,
+    layout_shape,
+    require_bytes,
+    require_layout,
+    require_matrix,
+)
 from ._reference import activated
 
 _multiply = torch.ops.sylvester.lowbit_matmul.default
@@ -19,33 +28,73 @@ _multiply_input = torch.ops.sylvester.lowbit_matmul_input.default
 @torch.library.register_fake("sylvester::lowbit_layout")
 def _fake_layout(packed: Tensor, encoding: int, in_features: int) -> Tensor:
     require_bytes("packed", packed)
-    return packed.new_empty(layout_shape(encoding, packed.shape[0], in_features))
+    return packed.new_empty(layout_shape(encoding, packed.shape[0], in_features, packed.is_cuda))
 
 
 @torch.library.register_fake("sylvester::lowbit_layout_codes")
 def _fake_layout_codes(codes: Tensor, encoding: int) -> Tensor:
-    return codes.new_empty(layout_shape(encoding, *codes.shape), dtype=torch.uint8)
+    rows, columns = codes.shape
+    return codes.new_empty(layout_shape(encoding, rows, columns, codes.is_cuda), dtype=torch.uint8)
 
 
 @torch.library.register_fake("sylvester::lowbit_matmul")
 def _fake(*arguments: Any) -> Tensor:
     a = Product(*arguments)
-    check_product(a)
+    check_product(a, a.x.is_cuda)
     dtype = a.x.dtype if a.x.dtype in WIDE else torch.float32
     return a.x.new_empty((*a.x.shape[:-1], a.out_features), dtype=dtype)
 
 
 @torch.library.register_fake("sylvester::lowbit_matmul_input")
 def _fake_input(grad: Tensor, layout: Tensor, scale: Tensor, encoding: int, in_features: int) -> Tensor:
-    require_floats("grad", grad)
-    rows = grad.shape[-1]
-    require_layout(layout, encoding, rows, in_features, grad)
-    check_vectors(grad, rows, in_features, scale, None, None)
+    _check_input(grad, layout, scale, encoding, in_features, grad.is_cuda)
     return grad.new_empty((*grad.shape[:-1], in_features))
 
 
-LAUNCHERS: dict[str, Callable[..., Any]] = {}
-"""Raw operator -> GPU launcher. An operator without one refuses CUDA tensors by name."""
+def _check_input(grad: Tensor, layout: Tensor, scale: Tensor, encoding: int, in_features: int, gpu: bool) -> None:
+    require_floats("grad", grad)
+    rows = grad.shape[-1]
+    require_layout(layout, encoding, rows, in_features, grad, gpu)
+    check_vectors(grad, rows, in_features, scale, None, None)
+
+
+def _cuda_layout(packed: Tensor, encoding: int, in_features: int) -> Tensor:
+    require_bytes("packed", packed)
+    require_matrix("packed", "(N, bytes)", packed)
+    check_length(packed, ENCODINGS[encoding], in_features)
+    try:
+        return launch("lowbit_matmul", "lowbit_layout", packed, encoding, in_features)
+    except ValueError:
+        plain_unpack(packed, encoding, in_features)  # names the code
+        raise
+
+
+def _cuda_layout_codes(codes: Tensor, encoding: int) -> Tensor:
+    require_codes("codes", codes, torch.int8)
+    require_matrix("codes", "(N, K)", codes)
+    try:
+        return launch("lowbit_matmul", "lowbit_layout_codes", codes, encoding)
+    except ValueError:
+        plain_pack(codes, encoding)
+        raise
+
+
+def _cuda(*arguments: Any) -> Tensor:
+    check_product(Product(*arguments), gpu=True)
+    return launch("lowbit_matmul", "lowbit_matmul", *arguments)
+
+
+def _cuda_input(grad: Tensor, layout: Tensor, scale: Tensor, encoding: int, in_features: int) -> Tensor:
+    _check_input(grad, layout, scale, encoding, in_features, gpu=True)
+    return launch("lowbit_matmul", "lowbit_matmul_input", grad, layout, scale, encoding, in_features)
+
+
+LAUNCHERS: dict[str, Callable[..., Any]] = {
+    "lowbit_layout": _cuda_layout,
+    "lowbit_layout_codes": _cuda_layout_codes,
+    "lowbit_matmul": _cuda,
+    "lowbit_matmul_input": _cuda_input,
+}
 for _name, _launcher in LAUNCHERS.items():
     torch.library.impl(f"sylvester::{_name}", "CUDA")(_launcher)
 

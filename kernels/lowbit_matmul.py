@@ -1,0 +1,143 @@
+"""Products of x with weights of few bits on GPUs: y = x Wᵀ, W (N, K) = scale · codes, and dx = (grad · scale) W.
+
+    rows of x    x in codes, or quantised to them first      x in floats, exact
+    1, 2         words of four bytes and dp4a (here)         tensor cores, 16-bit parts
+    more         tensor cores, int8 (_lowbit_product.py)     (_lowbit_product.py)
+
+Few rows are bound by the bytes of the weights: a program takes 16 rows of W, a thread 16 bytes of each, all of them on
+their way at once and multiplied by the same codes of x; lanes and warps share K and add up at the end, so there are
+neither atomics nor a second pass. Instructions a weight at M = 1 and K = 8192, read off the sm_90 binary: 1.2 (trits
+2.0, binary 1.0); 1.95 would still keep up with the memory of an H200 at 2 bits a weight.
+
+Sums of codes are exact in int32, whatever their order; y is fma(float(sum), x_scale · scale, bias) everywhere.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from . import _blocks as blocks
+from ._lowbit_layout import Format, assembly, following, format_of, lowbit_layout, lowbit_layout_codes, start
+from ._lowbit_product import epilogue, multiply_codes, multiply_floats, multiply_transposed
+from ._lowbit_rows import codes_of
+
+__all__ = ["lowbit_layout", "lowbit_layout_codes", "lowbit_matmul", "lowbit_matmul_input"]
+
+
+def few_rows() -> int:
+    """Rows that are multiplied word by word. From 3 on a tile of 16 decodes less, and fetches x less often.
+
+    On AMD's chips, where no dp4a is named, a tile is for one row too.
+    """
+    return 0 if blocks.amd() else 2
+
+
+@triton.jit
+def _dot4(a, b, total):
+    """total + the sum of the products of the four signed bytes of two words."""
+    if assembly():
+        return tl.inline_asm_elementwise(
+            "dp4a.s32.s32 $0, $1, $2, $3;", "=r,r,r,r", [a, b, total], tl.int32, True, pack=1
+        )
+    else:
+        for i in tl.static_range(4):
+            total += ((a << 24 - 8 * i) >> 24) * ((b << 24 - 8 * i) >> 24)
+        return total
+
+
+@triton.jit
+def _few_rows(x, x_scale, layout, scale, bias, y, rows, columns, lines, FIELDS: tl.constexpr, MULT: tl.constexpr,
+              ZERO: tl.constexpr, STEP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+              WORDS: tl.constexpr):  # fmt: skip
+    """y (rows, columns) of codes x; x (rows, FIELDS · 4 · lines) and layout (columns, 4 · lines) are int32 words."""
+    width = 4 * lines  # so that the compiler knows it can load four words at once
+    m = tl.arange(0, ROWS)[:, None, None]
+    n = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)[None, :, None]
+    x += m * (FIELDS * width)
+    layout += n.to(tl.int64) * width
+    totals = tl.zeros([ROWS, COLUMNS, WORDS // 4], tl.int32)
+    sums = tl.zeros([ROWS, 1, WORDS], tl.int32)
+    for first in range(0, width, WORDS):
+        i = first + tl.arange(0, WORDS)[None, None, :]
+        some = tl.zeros([ROWS, COLUMNS, WORDS], tl.int32)
+        even, odd = start(tl.load(layout + i, mask=(n < columns) & (i < width), other=0), FIELDS)  # (1, COLUMNS, WORDS)
+        for f in tl.static_range(FIELDS):
+            codes = tl.load(x + f * width + i, mask=(m < rows) & (i < width), other=0)  # (ROWS, 1, WORDS)
+            u, even, odd = following(even, odd, f, FIELDS)
+            some = _dot4(u, codes, some)
+            sums = _dot4(codes, tl.full(codes.shape, 0x01010101, tl.int32), sums)
+        totals += tl.sum(tl.reshape(some, [ROWS, COLUMNS, WORDS // 4, 4]), 3)  # of a thread: a quarter of the registers
+    m, n = tl.arange(0, ROWS)[:, None], tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+    total = MULT * tl.sum(totals, 2) - ZERO * tl.sum(sums, 2)
+    factor = tl.load(x_scale + m, mask=m < rows, other=0.0)
+    result = epilogue(total.to(tl.float32), factor, scale, bias, n, n < columns, STEP)
+    mask = (m < rows) & (n < columns)
+    tl.store(y + m * columns + n, result.to(y.dtype.element_ty), mask=mask)  # (ROWS, COLUMNS)
+
+
+def lowbit_matmul(
+    x: Tensor, x_scale: Tensor | None, layout: Tensor, scale: Tensor, bias: Tensor | None, latent: Tensor | None,
+    encoding: int, out_features: int, exact: bool,
+) -> Tensor:  # fmt: skip
+    """``latent`` is for the gradient only."""
+    form = format_of(encoding)
+    coded = x_scale is not None
+    if not coded:
+        blocks.require_floats("x", x.dtype)
+    packing = 2 if x.dtype == torch.uint8 else 1
+    y = x.new_empty(*x.shape[:-1], out_features, dtype=torch.float32 if coded else x.dtype)
+    if not y.numel():
+        return y
+    result = y.view(-1, out_features)
+    flat = x.reshape(result.shape[0], x.shape[-1]).contiguous()
+    layout, scale, bias = layout.contiguous(), scale.contiguous(), bias if bias is None else bias.contiguous()
+    if exact and not coded:
+        multiply_floats(flat, layout, scale, bias, result, form)
+        return y
+    row_scale = x_scale.reshape(-1).contiguous() if coded else None
+    width = form.fields * layout.shape[1]
+    few = flat.shape[0] <= few_rows()
+    if few and flat.dtype == torch.int8 and flat.shape[1] == width and flat.data_ptr() % 16 == 0:
+        _multiply_few(flat, row_scale, layout, scale, bias, result, form)
+        return y
+    codes, row_scale, sums = codes_of(flat, row_scale, packing * x.shape[-1], width)
+    if few:
+        _multiply_few(codes, row_scale, layout, scale, bias, result, form)
+    else:
+        multiply_codes(codes, row_scale, sums, layout, scale, bias, result, form)
+    return y
+
+
+def _multiply_few(
+    codes: Tensor, x_scale: Tensor, layout: Tensor, scale: Tensor, bias: Tensor | None, y: Tensor, form: Format
+) -> None:
+    rows, columns, lines = codes.shape[0], y.shape[1], layout.shape[1] // 16
+    few = triton.next_power_of_2(rows)
+    size, most = few_rows_plan(few, columns, 4 * lines)
+    blocks.launch(
+        _few_rows, triton.cdiv(columns, size),
+        codes.view(torch.int32), x_scale, layout.view(torch.int32), scale, bias, y, rows, columns, lines,
+        FIELDS=form.fields, MULT=form.mult, ZERO=form.zero, STEP=scale.dim(),
+        ROWS=few, COLUMNS=size, WORDS=most, warps=most // 128,
+    )  # fmt: skip
+
+
+def few_rows_plan(rows: int, columns: int, words: int) -> tuple[int, int]:
+    """(rows of W, words of each at a time) of a program; a warp takes 128 words of every row."""
+    size = 16 // rows
+    while size > 4 and columns < 512 * size:
+        size //= 2
+    return size, min(max(triton.next_power_of_2(words), 128), 512)
+
+
+def lowbit_matmul_input(grad: Tensor, layout: Tensor, scale: Tensor, encoding: int, in_features: int) -> Tensor:
+    blocks.require_floats("grad", grad.dtype)
+    dx = grad.new_empty(*grad.shape[:-1], in_features)
+    if dx.numel():
+        result = dx.view(-1, in_features)
+        flat = grad.reshape(result.shape[0], grad.shape[-1]).contiguous()
+        multiply_transposed(flat, layout.contiguous(), scale.contiguous(), result, format_of(encoding))
+    return dx
