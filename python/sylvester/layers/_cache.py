@@ -29,12 +29,22 @@ class DerivedTensors:
     def clear(self) -> None:
         self._entries.clear()
 
-    def get(self, name: str, derive: Callable[..., Value], *sources: Tensor, size: int = 0) -> Value:
+    def has(self, name: str) -> bool:
+        return name in self._entries
+
+    def remembered(self, name: str) -> Any:
+        """What ``get`` returned last, whatever its sources are now."""
+        return self._entries[name][2]
+
+    def get(
+        self, name: str, derive: Callable[..., Value], *sources: Tensor, size: int = 0, constant: bool = False
+    ) -> Value:
         """``derive(*sources)``, a tensor or a tuple of them; or what it returned for these very sources.
 
         size: of what is derived, where the sources don't tell it; the last one is remembered.
+        constant: the sources carry no gradient, so what is derived serves calls that need one too.
         """
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if (torch.is_grad_enabled() and not constant) or torch.compiler.is_compiling():
             return derive(*sources)
         key: list[Any] = [size]
         try:
@@ -45,11 +55,17 @@ class DerivedTensors:
         entry = self._entries.get(name)
         if entry is not None and entry[0] == key:
             return cast(Value, entry[2])
-        value = derive(*sources)
+        value = _derived_for_later(derive, sources) if constant else derive(*sources)
         if all(type(part) in (Tensor, nn.Parameter) for part in (value if isinstance(value, tuple) else (value,))):
             # The sources are kept as well: while they live, no other tensor can get their addresses.
             self._entries[name] = (key, [source.detach() for source in sources], value)
         return value
+
+
+def _derived_for_later(derive: Callable[..., Value], sources: tuple[Tensor, ...]) -> Value:
+    """Without gradients, but outside inference mode: autograd refuses to save what is made there."""
+    with torch.inference_mode(False), torch.no_grad():
+        return derive(*sources)
 
 
 class CachingModule(nn.Module):
