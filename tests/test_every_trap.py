@@ -65,7 +65,7 @@ def test_torch_func_is_right_or_refused(operator: Operator) -> None:
 @every_operator
 def test_in_place_form(operator: Operator) -> None:
     """Where a room has ``<op>_``: same values, gradients refused, the version counter moves."""
-    in_place = getattr(import_module(f"sylvester.ops.{operator.name}"), f"{operator.name}_", None)
+    in_place = getattr(import_module(f"sylvester.ops.{operator.room}"), f"{operator.name}_", None)
     if in_place is None:
         pytest.skip(f"{operator.name} has no in-place form")
     for case in operator.cases_of("small", "edge"):

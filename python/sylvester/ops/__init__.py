@@ -2,3 +2,4 @@
 
 from . import hadamard_scan as hadamard_scan
 from . import hadamard_transform as hadamard_transform
+from . import lowbit_matmul as lowbit_matmul

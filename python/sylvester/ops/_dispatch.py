@@ -136,6 +136,18 @@ def launch(operator: str, name: str, *arguments: Any) -> Any:
         return launcher(*arguments)
 
 
+def sum_rows(values: Tensor) -> Tensor:
+    """Sum over all axes but the last, in pairs: unlike torch.sum, the same bits for any stride and thread count."""
+    rows = values.flatten(0, -2) if values.dim() > 1 else values[None]
+    if type(rows.shape[0]) is not int or rows.shape[0] == 0:  # a symbolic count has no number of pairs
+        return rows.sum(0)
+    while rows.shape[0] > 1:
+        head, tail = rows.tensor_split(2)  # head may be one row longer
+        pairs = head[: tail.shape[0]] + tail
+        rows = pairs if head.shape == tail.shape else torch.cat((pairs, head[-1:]))
+    return rows[0]
+
+
 def explain(check: Callable[..., Any], *arguments: Any) -> None:
     """Within ``except``: let ``check`` raise instead, which names the argument; return where it finds nothing wrong."""
     try:

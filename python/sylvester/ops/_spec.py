@@ -111,6 +111,12 @@ class Operator:
     """The axis of independent rows of each argument that has one, and of each output (in order): the battery takes
     rows out of the batch and asks for the same bits, and compiles with the batch size dynamic."""
 
+    room: str = ""
+    """The folder of ``ops`` that it shares with its siblings; its own name when it has a room of its own."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "room", self.room or self.name)
+
     def cases_of(self, *kinds: str) -> tuple[Case, ...]:
         return tuple(case for case in self.cases if case.kind in kinds)
 

@@ -18,6 +18,7 @@ from .._dispatch import (
     require_block,
     require_floats,
     require_vector,
+    sum_rows,
 )
 
 _forward = torch.ops.sylvester.hadamard_transform.default
@@ -178,23 +179,11 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         grad_x = _forward(grad, ctx.block_size, ctx.scale, post, pre)
     if ctx.needs_input_grad[3]:
         back = _forward(grad.to(pre.dtype), ctx.block_size, ctx.scale, post, None)
-        grad_pre = _sum_rows(x * back)
+        grad_pre = sum_rows(x * back)
     if ctx.needs_input_grad[4]:
         ahead = _forward(x.to(post.dtype), ctx.block_size, ctx.scale, pre, None)
-        grad_post = _sum_rows(grad * ahead)
+        grad_post = sum_rows(grad * ahead)
     return grad_x, None, None, grad_pre, grad_post
-
-
-def _sum_rows(values: Tensor) -> Tensor:
-    """Sum over all axes but the last, in pairs: unlike torch.sum, the same bits for any stride and thread count."""
-    rows = values.flatten(0, -2) if values.dim() > 1 else values[None]
-    if type(rows.shape[0]) is not int or rows.shape[0] == 0:  # a symbolic count has no number of pairs
-        return rows.sum(0)
-    while rows.shape[0] > 1:
-        head, tail = rows.tensor_split(2)  # head may be one row longer
-        pairs = head[: tail.shape[0]] + tail
-        rows = pairs if head.shape == tail.shape else torch.cat((pairs, head[-1:]))
-    return rows[0]
 
 
 torch.library.register_autograd("sylvester::hadamard_transform", _backward, setup_context=_setup_context)

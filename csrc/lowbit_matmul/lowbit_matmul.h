@@ -1,0 +1,158 @@
+// y = x Wᵀ for weights of few bits: W (N,K) = scale · codes, N rows of W are the columns of y, x is (M,K).
+//
+//   integer   x in int8 codes, a scale a row: acc = Σ_k w x, exact in int32; y = fma(float(acc), x_scale · scale, bias)
+//   real      x in Real: sums of 16 k by fma from +0, k ascending, added up in order; y = fma(acc, scale, bias)
+//   input     dx = (grad · scale) W: sums of 16 n by fma from +0, n ascending, added up in order
+//   quantize  rows of floats, of int8 codes or of packed int4 codes to what integer takes
+//
+// A bias that is null is -0, which leaves the product as it is. Real is float, or at the scalar level double when
+// everything is float64. Levels return the same bits: each output is one sum in one order. Summed by 16,
+// float products of 4096 terms err a third as much as in one chain; of up to 11008, at most twice as torch's product.
+//
+// Layout of W, derived from the storage format once: rows in groups of 16, K in units of 64 bytes, F fields a byte.
+//
+//   layout[group][unit][64]: byte 4r + j, field f is row 16·group + r, k = unit·4F + 4f + j
+//
+//                  0     1     2     3     4    ...   63         W = mult · u - zero, F:
+//     field 0    r0 k0   k1    k2    k3  r1 k0  ... r15 k3       binary 2u - 1, 8    int2 u - 2, 4
+//     field 1    r0 k4   k5    k6    k7  r1 k4  ... r15 k7       ternary u - 1, 4    int4 u - 8, 2
+//     ...                                                        trits u - 1, 5      int8 u - 128, 1
+//
+// Field f is the bits f · 8/F and up of its byte; of trits, the digit of 3^f. A zmm of bytes, shifted and masked, is
+// the unsigned operand of vpdpbusd for 16 rows and 4 k; the signed one is 4 codes of x broadcast. Rows from N on and k
+// from K on hold u = 0: there x is padded with zeros, scale and bias are not read and y is not written.
+//
+// Bounds: |x| <= 128 and |w| <= largest, so |acc| <= 128 · largest · K, which most_columns() keeps below 2^31. On the
+// way Σ u x, mult · Σ u x and zero · Σ x may pass 2^31: they wrap modulo 2^32 (unsigned in C++; vpdpbusd, paddd by
+// themselves), and their difference is exact again.
+//
+// Count, 64·F weights and a row of x: F dot products, F broadcasts from memory, 2F - 1 shifts and masks, 64 bytes of
+// layout. M = 1 is bound by these operations in cache and by the bytes from DRAM; from M = 8 on, with a panel of
+// weights decoded once, by the dot products. One thread, no allocation, noexcept. The kernels own all tails of N and K.
+#pragma once
+
+#include <cstdint>
+
+#include "common/half.h"
+#include "common/select.h"
+
+namespace sylvester::lowbit_matmul {
+
+enum class Format : int { binary, ternary, trits, int2, int4, int8 };
+
+constexpr int64_t kGroup = 16;      // rows of W
+constexpr int64_t kUnitBytes = 64;  // of one group
+constexpr int64_t kRowBytes = 64;   // rows of codes are padded to a multiple
+
+// How a byte is read: w = mult · u − zero of each of its fields
+struct Coding {
+  int fields, base, mult, zero, largest;  // largest: |w|
+};
+constexpr Coding coding_of(Format format) {
+  switch (format) {
+    case Format::binary: return {8, 2, 2, 1, 1};
+    case Format::ternary: return {4, 4, 1, 1, 1};
+    case Format::trits: return {5, 3, 1, 1, 1};
+    case Format::int2: return {4, 4, 1, 2, 2};
+    case Format::int4: return {2, 16, 1, 8, 8};
+    case Format::int8: break;
+  }
+  return {1, 256, 1, 128, 128};
+}
+
+constexpr int64_t unit_columns(Format format) { return 4 * coding_of(format).fields; }
+constexpr int64_t unit_count(Format format, int64_t columns) {
+  return (columns + unit_columns(format) - 1) / unit_columns(format);
+}
+constexpr int64_t group_count(int64_t rows) { return (rows + kGroup - 1) / kGroup; }
+// The largest K whose sums fit int32
+constexpr int64_t most_columns(Format format) { return INT32_MAX / (128 * int64_t{coding_of(format).largest}); }
+// Bytes of a row of codes: whole units, whole cache lines
+constexpr int64_t code_stride(Format format, int64_t columns) {
+  return (unit_count(format, columns) * unit_columns(format) + kRowBytes - 1) / kRowBytes * kRowBytes;
+}
+
+struct Weights {
+  const uint8_t* layout;  // (groups, units, 64)
+  Format format;
+  int64_t units;
+  int64_t rows;       // N
+  const void* scale;  // Real: N values, or one
+  bool scale_per_row;
+  const void* bias;  // Real: N values, or null
+};
+
+struct Codes {
+  const int8_t* x;      // rows × stride, zeros from K on
+  int64_t stride;       // code_stride(format, K)
+  const int32_t* sums;  // Σ_k x of each row
+  const float* scale;   // of each row
+  int64_t rows;
+};
+
+struct Integer {
+  Codes x;
+  Weights w;
+  void* y;  // x.rows × y_stride elements of dtype
+  int64_t y_stride;
+  Dtype dtype;
+  int64_t group_begin, group_end;  // the columns of y to write: 16 · group_begin up to min(16 · group_end, N)
+  void* work;                      // integer_work bytes
+};
+constexpr int64_t integer_work(Format, int64_t /*units*/, int64_t /*rows*/) { return 0; }
+
+constexpr int64_t kPanel = 320;  // columns decoded at a time: whole units of every format, whole sums of 16
+constexpr int64_t kRealRows = 256;
+
+struct Reals {
+  const void* x;  // rows × columns Real, contiguous
+  int64_t rows;   // at most kRealRows
+  int64_t columns;
+  Weights w;
+  void* y;  // rows × y_stride elements of dtype
+  int64_t y_stride;
+  Dtype dtype;
+  int64_t group_begin, group_end;
+  void* work;  // kRealWork elements of Real
+};
+constexpr int64_t kRealWork = (kRealRows + kPanel) * kGroup;
+
+constexpr int64_t kPanelRows = 32;
+
+struct Input {
+  const void* grad;     // rows × grad_stride Real: grad · scale, zeros from N on
+  int64_t rows;         // at most kPanelRows
+  int64_t grad_stride;  // 16 · groups
+  const uint8_t* layout;
+  Format format;
+  int64_t units;
+  void* dx;  // rows × columns elements of dtype, contiguous
+  int64_t columns;
+  Dtype dtype;
+  int64_t panel;  // the columns to write: kPanel · panel and up
+  void* work;     // kInputWork elements of Real
+};
+constexpr int64_t kInputWork = (kGroup + kPanelRows) * kPanel;
+
+enum class Source : int { float32, bfloat16, float16, int8, int4 };
+
+struct Quantize {
+  const void* x;  // rows × columns of source, each row contiguous; int4: two codes a byte, the first low, u = code + 8
+  Source source;
+  int64_t rows, columns;
+  int8_t* codes;  // rows × stride; padding is written too
+  int64_t stride;
+  int32_t* sums;
+  float* scale;  // written for floats only: codes come with theirs
+};
+
+struct Kernels {
+  void (*integer)(const Integer& call) noexcept;
+  void (*real)(const Reals& call, bool wide) noexcept;   // wide: Real is double
+  void (*input)(const Input& call, bool wide) noexcept;  // of the scalar level only
+  void (*quantize)(const Quantize& call) noexcept;
+};
+
+SYLVESTER_LEVELS(Kernels)
+
+}  // namespace sylvester::lowbit_matmul

@@ -1,0 +1,177 @@
+#include "lowbit_matmul/lowbit_matmul.h"
+
+#include "lowbit_matmul/codes.h"
+#include "lowbit_matmul/decode.h"
+#include "lowbit_matmul/epilogue.h"
+
+namespace {
+
+using sylvester::size_of;
+using sylvester::lowbit_matmul::Input;
+using sylvester::lowbit_matmul::Integer;
+using sylvester::lowbit_matmul::kPanel;
+using sylvester::lowbit_matmul::Reals;
+using sylvester::lowbit_matmul::unit_columns;
+
+SYLVESTER_INLINE void* at(void* y, int64_t element, Dtype dtype) {
+  return static_cast<char*>(y) + element * size_of(dtype);
+}
+
+struct IntegerBody {
+  const Integer& call;
+
+  // Σ_k u x of a group's 16 rows, modulo 2^32
+  template <Format format>
+  void sums(int64_t group, const int8_t* x, uint32_t* sum) const {
+    constexpr int64_t kColumns = unit_columns(format);
+    const uint8_t* unit = call.w.layout + group * call.w.units * kUnitBytes;
+    for (int64_t u = 0; u < call.w.units; ++u, unit += kUnitBytes, x += kColumns) {
+      int weights[kColumns * kGroup];
+      decode_unit<format>(unit, weights, kGroup, 1);
+      for (int64_t k = 0; k < kColumns; ++k) {
+        for (int r = 0; r < kGroup; ++r) sum[r] += static_cast<uint32_t>(weights[k * kGroup + r] * x[k]);
+      }
+    }
+  }
+  template <Format format>
+  void run() const {
+    for (int64_t group = call.group_begin; group < call.group_end; ++group) {
+      const Columns<Vector> columns(call.w, group);
+      for (int64_t m = 0; m < call.x.rows; ++m) {
+        uint32_t sum[kGroup] = {};
+        sums<format>(group, call.x.x + m * call.x.stride, sum);
+        float acc[kGroup];
+        for (int r = 0; r < kGroup; ++r) acc[r] = static_cast<float>(static_cast<int32_t>(sum[r]));
+        const Vector scale = mul(broadcast<Vector>(call.x.scale[m]), columns.scale);
+        const Vector y = fma(load<Vector>(acc), scale, columns.bias);
+        store_columns(at(call.y, m * call.y_stride + group * kGroup, call.dtype), call.dtype, y,
+                      columns_of(call.w, group));
+      }
+    }
+  }
+};
+
+constexpr int64_t kTerms = 16;  // of a sum from +0
+
+template <class V>
+struct RealBody {
+  using Real = typename V::Real;
+  const Reals& call;
+
+  // kRows rows side by side, a chain each: count columns of x, from column `first` of row m on, into their totals
+  template <int kRows>
+  void add(const Real* weights, int64_t m, int64_t first, int64_t count, Real* totals) const {
+    V total[kRows];
+    const Real* x[kRows];
+    for (int i = 0; i < kRows; ++i) {
+      total[i] = load<V>(totals + (m + i) * kGroup);
+      x[i] = static_cast<const Real*>(call.x) + (m + i) * call.columns + first;
+    }
+    for (int64_t begin = 0; begin < count; begin += kTerms) {
+      V sum[kRows];
+      for (int i = 0; i < kRows; ++i) sum[i] = zero<V>();
+      const int64_t end = begin + kTerms < count ? begin + kTerms : count;
+      for (int64_t k = begin; k < end; ++k) {
+        const V w = load<V>(weights + k * kGroup);
+        for (int i = 0; i < kRows; ++i) sum[i] = fma(broadcast<V>(x[i][k]), w, sum[i]);
+      }
+      for (int i = 0; i < kRows; ++i) total[i] = ::add(total[i], sum[i]);
+    }
+    for (int i = 0; i < kRows; ++i) store(totals + (m + i) * kGroup, total[i]);
+  }
+  template <Format format>
+  void run() const {
+    constexpr int64_t kColumns = unit_columns(format);
+    Real* weights = static_cast<Real*>(call.work);
+    Real* totals = weights + kPanel * kGroup;
+    for (int64_t group = call.group_begin; group < call.group_end; ++group) {
+      for (int64_t i = 0; i < call.rows * kGroup; ++i) totals[i] = 0;
+      for (int64_t first = 0; first < call.columns; first += kPanel) {
+        const int64_t left = call.columns - first, count = left < kPanel ? left : kPanel;
+        const uint8_t* unit = call.w.layout + (group * call.w.units + first / kColumns) * kUnitBytes;
+        for (int64_t k = 0; k < count; k += kColumns, unit += kUnitBytes) {
+          decode_unit<format>(unit, weights + k * kGroup, kGroup, 1);
+        }
+        int64_t m = 0;
+        for (; m + 4 <= call.rows; m += 4) add<4>(weights, m, first, count, totals);
+        for (; m < call.rows; ++m) add<1>(weights, m, first, count, totals);
+      }
+      const Columns<V> columns(call.w, group);
+      for (int64_t m = 0; m < call.rows; ++m) {
+        store_columns(at(call.y, m * call.y_stride + group * kGroup, call.dtype), call.dtype,
+                      fma(load<V>(totals + m * kGroup), columns.scale, columns.bias), columns_of(call.w, group));
+      }
+    }
+  }
+};
+
+template <class V>
+struct InputBody {
+  using Real = typename V::Real;
+  static constexpr int64_t kAtOnce = 4 * kLanes;  // columns whose sums stay in registers
+  const Input& call;
+
+  void add(const Real* weights, const Real* grad, Real* totals) const {
+    for (int64_t k = 0; k < kPanel; k += kAtOnce) {
+      V sum[4];
+      for (int v = 0; v < 4; ++v) sum[v] = zero<V>();
+      for (int r = 0; r < kTerms; ++r) {
+        const V g = broadcast<V>(grad[r]);
+        for (int v = 0; v < 4; ++v) sum[v] = fma(g, load<V>(weights + r * kPanel + k + v * kLanes), sum[v]);
+      }
+      for (int v = 0; v < 4; ++v) {
+        Real* total = totals + k + v * kLanes;
+        store(total, ::add(load<V>(total), sum[v]));
+      }
+    }
+  }
+  template <Format format>
+  void run() const {
+    constexpr int64_t kColumns = unit_columns(format), kUnits = kPanel / kColumns;
+    static_assert(kPanel % kColumns == 0 && kPanel % kAtOnce == 0 && kTerms == kGroup);
+    Real* weights = static_cast<Real*>(call.work);
+    Real* totals = weights + kGroup * kPanel;
+    for (int64_t i = 0; i < call.rows * kPanel; ++i) totals[i] = 0;
+    for (int64_t i = 0; i < kGroup * kPanel; ++i) weights[i] = 0;
+    const int64_t first = call.panel * kUnits, left = call.units - first, units = left < kUnits ? left : kUnits;
+    for (int64_t group = 0; group < call.grad_stride / kGroup; ++group) {
+      const uint8_t* unit = call.layout + (group * call.units + first) * kUnitBytes;
+      for (int64_t u = 0; u < units; ++u) {
+        decode_unit<format>(unit + u * kUnitBytes, weights + u * kColumns, 1, kPanel);
+      }
+      for (int64_t m = 0; m < call.rows; ++m) {
+        add(weights, static_cast<const Real*>(call.grad) + m * call.grad_stride + group * kGroup, totals + m * kPanel);
+      }
+    }
+    const int64_t begin = call.panel * kPanel, end = begin + kPanel < call.columns ? begin + kPanel : call.columns;
+    for (int64_t m = 0; m < call.rows; ++m) {
+      for (int64_t k = begin; k < end; k += kLanes) {
+        store_columns(at(call.dx, m * call.columns + k, call.dtype), call.dtype,
+                      load<V>(totals + m * kPanel + k - begin), end - k < kLanes ? end - k : kLanes);
+      }
+    }
+  }
+};
+
+void integer(const Integer& call) noexcept { with_format(call.w.format, IntegerBody{call}); }
+
+void real(const Reals& call, [[maybe_unused]] bool wide) noexcept {
+#if defined(SYLVESTER_LEVEL_scalar)
+  if (wide) return with_format(call.w.format, RealBody<lanes16<double>>{call});
+#endif
+  with_format(call.w.format, RealBody<Vector>{call});
+}
+
+void input(const Input& call, [[maybe_unused]] bool wide) noexcept {
+#if defined(SYLVESTER_LEVEL_scalar)
+  if (wide) return with_format(call.format, InputBody<lanes16<double>>{call});
+#endif
+  with_format(call.format, InputBody<Vector>{call});
+}
+
+}  // namespace
+
+namespace sylvester::lowbit_matmul::SYLVESTER_LEVEL {
+extern const Kernels kernels;
+const Kernels kernels{integer, real, input, quantize};
+}  // namespace sylvester::lowbit_matmul::SYLVESTER_LEVEL
