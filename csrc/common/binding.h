@@ -72,10 +72,26 @@ inline void check_cpu(const char* op, const char* name, const Tensor& t) {
   SYLVESTER_CHECK(t.is_cpu(), op, ": ", name, " must be on the CPU, as the first argument is");
 }
 
+constexpr int64_t kLargestBlock = int64_t{1} << 20;
+
 inline void check_block(const char* op, int64_t width, int64_t block, int64_t largest) {
   SYLVESTER_CHECK(block >= 1 && block <= largest && (block & (block - 1)) == 0, op,
                   ": block_size must be a power of two from 1 to ", largest, ", got ", block);
   SYLVESTER_CHECK(width % block == 0, op, ": block_size ", block, " does not divide the width ", width);
+}
+
+inline Tensor packed(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
+
+// A vector of one number a column in the arithmetic type of dtype, or none
+inline std::optional<Tensor> row_vector(const char* op, const char* name, const std::optional<Tensor>& vector,
+                                        int64_t width, Dtype dtype) {
+  if (!vector) return std::nullopt;
+  check_cpu(op, name, *vector);
+  check_shape(op, name, *vector, {width});
+  const bool wide = dtype == Dtype::float64;
+  SYLVESTER_CHECK(vector->scalar_type() == (wide ? ScalarType::Double : ScalarType::Float), op, ": ", name,
+                  wide ? " must be float64, as x is" : " must be float32");
+  return packed(*vector);
 }
 
 // Uninitialised; every caller writes all of it. Large ones are put on huge pages before first touch: fresh 4 KiB pages
@@ -91,9 +107,10 @@ inline Tensor empty_strided(Shape shape, Shape strides, int64_t elements, Scalar
   return t;
 }
 
+constexpr size_t kMostDimensions = 64;  // torch's own limit
+
 // The same, contiguous
 inline Tensor empty(Shape shape, ScalarType type) {
-  constexpr size_t kMostDimensions = 64;  // torch's own limit
   int64_t strides[kMostDimensions], count = 1;
   SYLVESTER_CHECK(shape.size() <= kMostDimensions, "more than ", kMostDimensions, " dimensions");
   for (size_t i = shape.size(); i-- > 0;) {
@@ -105,7 +122,5 @@ inline Tensor empty(Shape shape, ScalarType type) {
 inline Tensor empty(std::initializer_list<int64_t> shape, ScalarType type) {
   return empty(Shape{shape.begin(), shape.size()}, type);
 }
-
-inline Tensor packed(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
 
 }  // namespace sylvester

@@ -7,7 +7,6 @@
 
 namespace sylvester::hadamard_scan {
 
-constexpr int64_t kLargestBlock = int64_t{1} << 20;
 constexpr int64_t kPartialFloor = int64_t{1} << 22;  // elements of all partials together that are always allowed
 constexpr int64_t kMostPartials = 64;
 constexpr int64_t kActivatedTile = 1024;  // elements

@@ -12,18 +12,6 @@ namespace sylvester::hadamard_transform {
 namespace {
 
 constexpr const char* kOp = "hadamard_transform";
-constexpr int64_t kLargestBlock = int64_t{1} << 20;
-
-// pre or post in the arithmetic type
-std::optional<Tensor> row_vector(const char* name, const std::optional<Tensor>& vector, int64_t width, Dtype dtype) {
-  if (!vector) return std::nullopt;
-  check_cpu(kOp, name, *vector);
-  check_shape(kOp, name, *vector, {width});
-  const bool wide = dtype == Dtype::float64;
-  SYLVESTER_CHECK(vector->scalar_type() == (wide ? ScalarType::Double : ScalarType::Float), kOp, ": ", name,
-                  wide ? " must be float64, as x is" : " must be float32");
-  return packed(*vector);
-}
 
 // in and out contiguous, of one shape and dtype; out may be in
 void run(const Tensor& in, const Tensor& out, int64_t block, std::optional<double> scale,
@@ -31,7 +19,8 @@ void run(const Tensor& in, const Tensor& out, int64_t block, std::optional<doubl
   const Dtype dtype = dtype_of(kOp, "x", in);
   const int64_t width = in.size(-1);
   check_block(kOp, width, block, kLargestBlock);
-  const auto before = row_vector("pre", pre, width, dtype), after = row_vector("post", post, width, dtype);
+  const auto before = row_vector(kOp, "pre", pre, width, dtype);
+  const auto after = row_vector(kOp, "post", post, width, dtype);
   const int64_t count = in.numel();
   if (count == 0) return;
 

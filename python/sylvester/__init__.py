@@ -17,6 +17,8 @@ _HOME = {
     "ternary_matmul": "sylvester.ops.lowbit_matmul",
     "intn_matmul": "sylvester.ops.lowbit_matmul",
     "binary_matmul": "sylvester.ops.lowbit_matmul",
+    "hadamard_quantize": "sylvester.ops.hadamard_quantize",
+    "quantize_rows": "sylvester.ops.quantize_rows",
     "fake_quantize": "sylvester.ste",
     "sign_ste": "sylvester.ste",
     "ternary_ste": "sylvester.ste",

@@ -77,6 +77,7 @@ def no_gradient(op: Any, reason: str) -> None:
         raise NotImplementedError(f"{op}: {reason}")
 
     torch.library.register_autograd(op.name(), refuse)
+    derive_eager(op, refuse, lambda *_: None)
 
 
 def refuse_forward_mode(op: Any) -> NoReturn:

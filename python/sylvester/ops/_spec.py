@@ -94,8 +94,8 @@ class Operator:
     misuses: tuple[Misuse, ...]
     raw_calls: Callable[[Arguments], list[RawCall]]
     """Every registered operator behind a call, backward operators included (opcheck runs on each)."""
-    differentiable: tuple[str, ...]
-    """Arguments that may get a gradient; a case may leave some of them out."""
+    differentiable: tuple[str, ...] | Callable[[Arguments], tuple[str, ...]]
+    """Arguments that may get a gradient; a case may leave some of them out. A function where options decide."""
     error_bound: Callable[[Arguments], float]
     """Largest |error| / max|float64 reference| in float32; 16-bit outputs add one rounding of their dtype."""
     bytes_moved: Callable[[Arguments], int]
@@ -105,6 +105,8 @@ class Operator:
     """Rivals that only this operator has: name -> (arguments -> thunk to time)."""
     launchers: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     """Raw operator name -> GPU launcher with the same positional arguments (run in Triton's interpreter)."""
+    straight_through: bool = False
+    """The gradient is an estimator's, which finite differences of the values do not show."""
     levels_agree: bool = True
     """The CPU levels return the same bits."""
     rows: Callable[[Arguments], tuple[dict[str, int], tuple[int, ...]]] | None = None

@@ -29,6 +29,6 @@ Siblings: csrc/hadamard_transform/, kernels/hadamard_transform.py, tests/test_ha
 """
 
 from ._cases import SPEC
-from ._operator import check, hadamard_transform, hadamard_transform_, reference
+from ._operator import check, hadamard_transform, hadamard_transform_, reference, widened
 
-__all__ = ["SPEC", "check", "hadamard_transform", "hadamard_transform_", "reference"]
+__all__ = ["SPEC", "check", "hadamard_transform", "hadamard_transform_", "reference", "widened"]
