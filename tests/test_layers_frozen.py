@@ -174,6 +174,7 @@ def test_conversion_leaves_packed_and_scale_as_they_are(dtype: torch.dtype) -> N
 @pytest.mark.parametrize("derived", [False, True], ids=["at once", "after a call"])
 def test_frozen_layer_compiles_and_exports(make: partial, derived: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A graph reads the layout where it is kept; it derives none itself."""
+    torch._dynamo.reset()
     derivations = []
     original = _freezing.layout
     monkeypatch.setattr(_freezing, "layout", lambda *a: derivations.append(1) or original(*a))

@@ -29,7 +29,8 @@ def entering(layer: LowBitLinear, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("shape", [(24,), (7, 24), (2, 3, 24), (0, 24)], ids=str)
 def test_output_is_the_product_of_what_is_quantised(make: partial, shape: tuple[int, ...]) -> None:
     layer, x = make(24, 5), torch.randn(shape)
-    expected = F.linear(entering(layer, x).double(), layer.quantized_weight().double(), layer.bias and layer.bias.double())
+    bias = torch.zeros(5) if layer.bias is None else layer.bias
+    expected = F.linear(entering(layer, x).double(), layer.quantized_weight().double(), bias.double())
     for mode in (torch.enable_grad, torch.no_grad, torch.inference_mode):
         with mode():
             torch.testing.assert_close(layer(x).double(), expected, rtol=1e-5, atol=1e-5)
@@ -37,16 +38,14 @@ def test_output_is_the_product_of_what_is_quantised(make: partial, shape: tuple[
 
 @every_layer
 def test_gradients_pass_both_quantisers(make: partial) -> None:
-    """To x as if it were multiplied as it is, to the weight as if that were used as it is."""
+    """Those of the definition, whose quantisers are straight-through."""
     layer, x = make(24, 5), torch.randn(2, 6, 24, requires_grad=True)
-    cotangent = torch.randn(2, 6, 5)
-    got = torch.autograd.grad(layer(x), [x, *layer.parameters()], cotangent)
-    twin = x.detach().double().requires_grad_()
-    with_float = make(24, 5, activation="float").double()
-    with_float.load_state_dict(layer.state_dict())
-    expected = torch.autograd.grad(with_float(twin), [twin, *with_float.parameters()], cotangent.double())
+    inputs, cotangent = [x, *layer.parameters()], torch.randn(2, 6, 5)
+    got = torch.autograd.grad(layer(x), inputs, cotangent)
+    definition = F.linear(entering(layer, x), layer.quantized_weight(), layer.bias)
+    expected = torch.autograd.grad(definition, inputs, cotangent)
     for name, own, other in zip(("x", "weight", "bias"), got, expected, strict=False):
-        torch.testing.assert_close(own.double(), other, rtol=1e-4, atol=1e-4, msg=name)
+        torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-4, msg=name)
 
 
 @every_layer
@@ -82,13 +81,13 @@ def test_dtypes_and_autocast_are_those_of_linear(make: partial, dtype: torch.dty
         for given in (x, x.to(dtype)):
             output = layer(given)
             assert output.dtype == dtype
-            torch.testing.assert_close(output.float(), expected, rtol=0.1, atol=0.1)
+            assert (output - expected).norm() < 0.1 * expected.norm()
         output.float().sum().backward()
         assert all(parameter.grad.dtype == torch.float32 for parameter in layer.parameters())
     layer = layer.to(dtype)
     output = layer(x.to(dtype))
     assert output.dtype == dtype
-    torch.testing.assert_close(output.float(), expected, rtol=0.1, atol=0.1)
+    assert (output - expected).norm() < 0.1 * expected.norm()
     output.float().sum().backward()
     assert all(parameter.grad.dtype == dtype for parameter in layer.parameters())
 
@@ -119,6 +118,7 @@ def test_layout_is_derived_once_without_gradients(monkeypatch: pytest.MonkeyPatc
 
 @every_layer
 def test_layer_compiles_in_one_graph_and_exports(make: partial) -> None:
+    torch._dynamo.reset()
     layer, x = make(24, 5), torch.randn(6, 24)
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     parameters = list(layer.parameters())

@@ -7,7 +7,15 @@ import math
 import pytest
 import torch
 
-from sylvester.ste import binary_codes, binary_ste, dequantized, fake_quantize, integer_codes, ternary_codes, ternary_ste
+from sylvester.ste import (
+    binary_codes,
+    binary_ste,
+    dequantized,
+    fake_quantize,
+    integer_codes,
+    ternary_codes,
+    ternary_ste,
+)
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 all_dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=str)

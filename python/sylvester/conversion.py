@@ -156,7 +156,12 @@ def _planned(
 def _problem(model: nn.Module, old: nn.Module) -> str | None:
     """Why a layer cannot be replaced, if it cannot."""
     weight = old._parameters.get("weight")
-    if weight is None or weight.dim() != 2 or not weight.is_floating_point() or old._parameters.keys() - {"weight", "bias"}:
+    if (
+        weight is None
+        or weight.dim() != 2
+        or not weight.is_floating_point()
+        or old._parameters.keys() - {"weight", "bias"}
+    ):
         return "its parameters are not a plain weight of two dimensions and perhaps a bias"
     if (getattr(old, "out_features", None), getattr(old, "in_features", None)) != tuple(weight.shape):
         return f"its weight of shape {tuple(weight.shape)} is not (out_features, in_features)"

@@ -8,6 +8,7 @@ all four as they are: call ``eval()`` or ``train()`` afterwards, as one does bet
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import torch
@@ -29,23 +30,25 @@ class DerivedTensors:
     def clear(self) -> None:
         self._entries.clear()
 
-    def has(self, name: str) -> bool:
-        return name in self._entries
-
-    def remembered(self, name: str) -> Any:
-        """What ``get`` returned last, whatever its sources are now."""
-        return self._entries[name][2]
-
-    def get(
-        self, name: str, derive: Callable[..., Value], *sources: Tensor, size: int = 0, constant: bool = False
-    ) -> Value:
+    def get(self, name: str, derive: Callable[..., Value], *sources: Tensor, size: int = 0) -> Value:
         """``derive(*sources)``, a tensor or a tuple of them; or what it returned for these very sources.
 
         size: of what is derived, where the sources don't tell it; the last one is remembered.
-        constant: the sources carry no gradient, so what is derived serves calls that need one too.
         """
-        if (torch.is_grad_enabled() and not constant) or torch.compiler.is_compiling():
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return derive(*sources)
+        return self._remember(name, derive, sources, size)
+
+    def keep(self, name: str, derive: Callable[[Tensor], Tensor], source: Tensor) -> Tensor:
+        """The same of a source that carries no gradient, in every mode; not to be traced."""
+        return self._remember(name, partial(_without_gradients, derive), (source,), 0)
+
+    def kept(self, name: str) -> Any:
+        """What was derived last, or None; a compiled graph reads it here at every call, as it reads a parameter."""
+        entry = self._entries.get(name)
+        return None if entry is None else entry[2]
+
+    def _remember(self, name: str, derive: Callable[..., Value], sources: tuple[Tensor, ...], size: int) -> Value:
         key: list[Any] = [size]
         try:
             for source in sources:
@@ -55,17 +58,17 @@ class DerivedTensors:
         entry = self._entries.get(name)
         if entry is not None and entry[0] == key:
             return cast(Value, entry[2])
-        value = _derived_for_later(derive, sources) if constant else derive(*sources)
+        value = derive(*sources)
         if all(type(part) in (Tensor, nn.Parameter) for part in (value if isinstance(value, tuple) else (value,))):
             # The sources are kept as well: while they live, no other tensor can get their addresses.
             self._entries[name] = (key, [source.detach() for source in sources], value)
         return value
 
 
-def _derived_for_later(derive: Callable[..., Value], sources: tuple[Tensor, ...]) -> Value:
-    """Without gradients, but outside inference mode: autograd refuses to save what is made there."""
+def _without_gradients(derive: Callable[[Tensor], Tensor], source: Tensor) -> Tensor:
+    """Outside inference mode too: autograd refuses to save what is made there."""
     with torch.inference_mode(False), torch.no_grad():
-        return derive(*sources)
+        return derive(source)
 
 
 class CachingModule(nn.Module):

@@ -18,6 +18,7 @@ from ._cache import CachingModule
 Self = TypeVar("Self", bound="Freezable")
 
 STATES = ("weight", "packed", "scale")
+LAYOUT = "layout of packed"
 
 
 class Freezable(CachingModule):
@@ -86,7 +87,9 @@ class Freezable(CachingModule):
     def frozen_bytes(self) -> int:
         """Bytes of the state_dict of the frozen layer."""
         rows, row = self._packed_shape()
-        return rows * row + 4 * (self.out_features if self.per_row else 1) + (0 if self.bias is None else self.bias.nbytes)
+        return (
+            rows * row + 4 * (self.out_features if self.per_row else 1) + (0 if self.bias is None else self.bias.nbytes)
+        )
 
     def _unpacked(self) -> Tensor:
         """The weight of a frozen layer, float32."""
@@ -94,9 +97,12 @@ class Freezable(CachingModule):
         return dequantized(formats.unpack(self.packed, self.encoding, self.in_features).float(), self.scale)
 
     def _layout_of_packed(self) -> Tensor:
-        if torch.compiler.is_dynamo_compiling() and not torch.compiler.is_exporting() and _remember_layout(self):
-            return self._derived.remembered("layout of packed")
-        return self._derived.get("layout of packed", self._lay, self._source("packed"), constant=True)
+        packed = self._source("packed")
+        if not torch.compiler.is_compiling():
+            return self._derived.keep(LAYOUT, self._lay, packed)
+        if torch.compiler.is_dynamo_compiling() and not torch.compiler.is_exporting() and _keep_layout(self):
+            return self._derived.kept(LAYOUT)
+        return self._lay(packed)
 
     def _lay(self, packed: Tensor) -> Tensor:
         assert self.encoding is not None
@@ -169,7 +175,6 @@ def whole_numbers(codes: Tensor) -> Tensor:
 
 
 @torch.compiler.assume_constant_result
-def _remember_layout(layer: Freezable) -> bool:
-    """Derive the layout while a graph is traced, which reads it at each call from where it is kept; or return False."""
-    layer._derived.get("layout of packed", layer._lay, layer._source("packed"), constant=True)
-    return layer._derived.has("layout of packed")
+def _keep_layout(layer: Freezable) -> bool:
+    """While a graph is traced: derive the layout outside of it. Returns whether it is kept, for the graph to read."""
+    return layer._derived.keep(LAYOUT, layer._lay, layer._source("packed")) is layer._derived.kept(LAYOUT)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from ..ops._dispatch import describe
 from ..ops.hadamard_quantize import hadamard_quantize
 from ..ops.hadamard_transform import hadamard_transform
-from ..ops.lowbit_matmul import ACTIVATIONS, layout_of_codes, prepared
+from ..ops.lowbit_matmul import layout_of_codes, prepared
+from ..ops.lowbit_matmul._check import ACTIVATIONS
 from ..ste import dequantized, straight_through
 from ._freezing import Freezable, whole_numbers
 
@@ -135,7 +136,9 @@ class LowBitLinear(Freezable):
 
     def extra_repr(self) -> str:
         text = f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"
-        options = [f"{name}={getattr(self, name)!r}" for name, usual in self._usual.items() if getattr(self, name) != usual]
+        options = [
+            f"{name}={getattr(self, name)!r}" for name, usual in self._usual.items() if getattr(self, name) != usual
+        ]
         return ", ".join([text, *options, *(["frozen"] if self.frozen else [])])
 
     _usual: dict[str, Any] = {"per_row": False, "activation": "int8", "norm": False, "rotate": None}

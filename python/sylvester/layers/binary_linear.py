@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..ops.lowbit_matmul import BINARY
+from ..ops.lowbit_matmul._check import BINARY
 from ..ste import binary_codes
 from ._lowbit import LowBitLinear
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..ops.lowbit_matmul import ternary_encoding
+from ..ops.lowbit_matmul._check import ternary_encoding
 from ..ste import THRESHOLDS, ternary_codes
 from ._lowbit import LowBitLinear
 
