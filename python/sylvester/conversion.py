@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from .layers._freezing import Freezable
@@ -108,15 +107,14 @@ def _chosen(
         raise ValueError(f"model must hold the layers to convert, got a {type(model).__name__} by itself")
     found: dict[nn.Module, dict[str, tuple[nn.Module, str]]] = {}
     left: dict[nn.Module, str] = {}
-    for path, parent in model.named_modules():
-        for key, child in parent._modules.items():
-            if child is None or type(child) not in types:
-                continue
-            name = f"{path}.{key}" if path else key
-            if filter is None or filter(name, child):
-                found.setdefault(child, {})[name] = parent, key
-            else:
-                left[child] = name
+    for name, child in model.named_modules(remove_duplicate=False):
+        if child is model or type(child) not in types:
+            continue
+        if filter is None or filter(name, child):
+            path, _, key = name.rpartition(".")
+            found.setdefault(child, {})[name] = model.get_submodule(path), key
+        else:
+            left[child] = name
     if not found:
         wanted = ", ".join(kind.__name__ for kind in types)
         raise ValueError(f"model has no layer to convert: none of type {wanted} that the filter takes")
@@ -148,8 +146,10 @@ def _planned(
         raise ValueError(f"{names[0]} cannot be converted: {error}") from error
     taken = {name: tuple(p.shape) for name, p in old._parameters.items() if p is not None}
     made = {name: tuple(tensor.shape) for name, tensor in new.state_dict().items()}
-    if taken != made or getattr(new, "rotate", None) != rotate:
+    if taken != made:
         raise ValueError(f"{names[0]} cannot be converted: it has {taken}, and its replacement has {made}")
+    if getattr(new, "rotate", None) != rotate:
+        raise ValueError(f"{names[0]} cannot be converted: its replacement does not rotate by {rotate}")
     return _Swap(old, names, list(places.values()), new)
 
 

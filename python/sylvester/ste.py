@@ -111,7 +111,7 @@ def binary_codes(w: Tensor, per_row: bool = False) -> tuple[Tensor, Tensor]:
     return torch.ones_like(wide).masked_fill_(wide < 0, -1.0), _reduced(wide, Tensor.mean, per_row)
 
 
-THRESHOLDS = {"absmean": Tensor.mean, "absmax": Tensor.amax}
+THRESHOLDS: dict[str, Callable[..., Tensor]] = {"absmean": Tensor.mean, "absmax": Tensor.amax}
 """What alpha of ternary weights is; half of it is where 0 ends."""
 
 

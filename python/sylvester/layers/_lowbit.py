@@ -91,8 +91,8 @@ class LowBitLinear(Freezable):
         if self.packed is not None:
             if self.training and torch.is_grad_enabled():
                 raise RuntimeError(
-                    f"{type(self).__name__} is frozen and cannot be trained; call thaw() for latent weights, or eval(), "
-                    "which still passes gradients on to x"
+                    f"{type(self).__name__} is frozen and cannot be trained; call thaw() for latent weights, "
+                    "or eval(), which still passes gradients on to x"
                 )
             return self._multiply(x, self._layout_of_packed(), self._source("scale"), None)
         weight = self._source("weight")
