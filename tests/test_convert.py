@@ -1,4 +1,4 @@
-"""convert: layers swapped in place, reported in bytes, rotated without a change of what is computed; or nothing at all."""
+"""convert: layers swapped in place and reported in bytes, rotated without a change of results; or nothing at all."""
 
 from __future__ import annotations
 
