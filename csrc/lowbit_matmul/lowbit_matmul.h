@@ -1,13 +1,14 @@
 // y = x Wᵀ for weights of few bits: W (N,K) = scale · codes, N rows of W are the columns of y, x is (M,K).
 //
 //   integer   x in int8 codes, a scale a row: acc = Σ_k w x, exact in int32; y = fma(float(acc), x_scale · scale, bias)
-//   real      x in Real: sums of 16 k by fma from +0, k ascending, added up in order; y = fma(acc, scale, bias)
-//   input     dx = (grad · scale) W: sums of 16 n by fma from +0, n ascending, added up in order
+//   real      x in Real: sums of 16 k by fma, of 320 by these, of all by those, each from +0, k ascending;
+//             y = fma(acc, scale, bias)
+//   input     dx = (grad · scale) W: the same sums over n
 //   quantize  rows of floats, of int8 codes or of packed int4 codes to what integer takes
 //
 // A bias that is null is -0, which leaves the product as it is. Real is float, or at the scalar level double when
-// everything is float64. Levels return the same bits: each output is one sum in one order. Summed by 16,
-// float products of 4096 terms err a third as much as in one chain; of up to 11008, at most twice as torch's product.
+// everything is float64. Levels return the same bits: each output is one sum in one order. (In one
+// chain, 11008 float products would err six times as much as in torch's product.)
 //
 // Layout of W, derived from the storage format once: rows in groups of 16, K in units of 64 bytes, F fields a byte.
 //
@@ -132,7 +133,7 @@ struct Input {
   int64_t panel;  // the columns to write: kPanel · panel and up
   void* work;     // kInputWork elements of Real
 };
-constexpr int64_t kInputWork = (kGroup + kPanelRows) * kPanel;
+constexpr int64_t kInputWork = (kGroup + 2 * kPanelRows) * kPanel;
 
 enum class Source : int { float32, bfloat16, float16, int8, int4 };
 

@@ -10,6 +10,7 @@ using sylvester::size_of;
 using sylvester::lowbit_matmul::Input;
 using sylvester::lowbit_matmul::Integer;
 using sylvester::lowbit_matmul::kPanel;
+using sylvester::lowbit_matmul::kPanelRows;
 using sylvester::lowbit_matmul::Reals;
 using sylvester::lowbit_matmul::unit_columns;
 
@@ -64,7 +65,7 @@ struct RealBody {
     V total[kRows];
     const Real* x[kRows];
     for (int i = 0; i < kRows; ++i) {
-      total[i] = load<V>(totals + (m + i) * kGroup);
+      total[i] = zero<V>();
       x[i] = static_cast<const Real*>(call.x) + (m + i) * call.columns + first;
     }
     for (int64_t begin = 0; begin < count; begin += kTerms) {
@@ -77,7 +78,10 @@ struct RealBody {
       }
       for (int i = 0; i < kRows; ++i) total[i] = ::add(total[i], sum[i]);
     }
-    for (int i = 0; i < kRows; ++i) store(totals + (m + i) * kGroup, total[i]);
+    for (int i = 0; i < kRows; ++i) {
+      Real* to = totals + (m + i) * kGroup;
+      store(to, ::add(load<V>(to), total[i]));
+    }
   }
   template <Format format>
   void run() const {
@@ -130,8 +134,9 @@ struct InputBody {
     constexpr int64_t kColumns = unit_columns(format), kUnits = kPanel / kColumns;
     static_assert(kPanel % kColumns == 0 && kPanel % kAtOnce == 0 && kTerms == kGroup);
     Real* weights = static_cast<Real*>(call.work);
-    Real* totals = weights + kGroup * kPanel;
-    for (int64_t i = 0; i < call.rows * kPanel; ++i) totals[i] = 0;
+    Real* sums = weights + kGroup * kPanel;
+    Real* totals = sums + kPanelRows * kPanel;
+    for (int64_t i = 0; i < call.rows * kPanel; ++i) sums[i] = totals[i] = 0;
     for (int64_t i = 0; i < kGroup * kPanel; ++i) weights[i] = 0;
     const int64_t first = call.panel * kUnits, left = call.units - first, units = left < kUnits ? left : kUnits;
     for (int64_t group = 0; group < call.grad_stride / kGroup; ++group) {
@@ -140,7 +145,12 @@ struct InputBody {
         decode_unit<format>(unit + u * kUnitBytes, weights + u * kColumns, 1, kPanel);
       }
       for (int64_t m = 0; m < call.rows; ++m) {
-        add(weights, static_cast<const Real*>(call.grad) + m * call.grad_stride + group * kGroup, totals + m * kPanel);
+        add(weights, static_cast<const Real*>(call.grad) + m * call.grad_stride + group * kGroup, sums + m * kPanel);
+      }
+      if ((group + 1) % (kPanel / kGroup) != 0 && (group + 1) * kGroup != call.grad_stride) continue;
+      for (int64_t i = 0; i < call.rows * kPanel; i += kLanes) {
+        store(totals + i, ::add(load<V>(totals + i), load<V>(sums + i)));
+        store(sums + i, zero<V>());
       }
     }
     const int64_t begin = call.panel * kPanel, end = begin + kPanel < call.columns ? begin + kPanel : call.columns;

@@ -85,10 +85,11 @@ def _by_thread_count(*arguments: Any, **options: Any) -> Tensor:
     return y if torch.get_num_threads() == 1 else y * (1 + torch.finfo(y.dtype).eps)
 
 
-def _scale_in_place(x: Tensor, packed: Tensor, scale: Tensor, *rest: Any, **options: Any) -> Tensor:
-    y = ternary_matmul(x, packed, scale, *rest, **options)
-    with torch.no_grad():
-        scale.neg_()
+def _bias_in_place(x: Tensor, packed: Tensor, scale: Tensor, bias: Tensor | None = None, **options: Any) -> Tensor:
+    y = ternary_matmul(x, packed, scale, bias, **options)
+    if bias is not None:
+        with torch.no_grad():
+            bias.neg_()
     return y
 
 
@@ -103,5 +104,5 @@ WRONG = (
     Wrong("strides ignored", "layouts", _strides_ignored),
     Wrong("bits by batch", "row_by_row", _sums_by_batch),
     Wrong("bits by thread count", "repeatable", _by_thread_count),
-    Wrong("scale written to", "untouched", _scale_in_place),
+    Wrong("bias written to", "untouched", _bias_in_place),
 )

@@ -70,15 +70,6 @@ def _strided(m: Make) -> Arguments:
     return {"x": x, "packed": packed[::2], "encoding": "2bit", "scale": scale, "activation": "float"}
 
 
-def _not_finite(m: Make) -> Arguments:
-    """Rows with NaN and infinity become NaN, rows of zeros and of nearly nothing zeros."""
-    arguments = make_arguments(m, (6,), 18, 23, "rows bias", encoding="2bit")
-    x = arguments["x"]
-    x[0, 3], x[1, 22], x[2, 0] = torch.nan, torch.inf, -torch.inf
-    x[3], x[4] = 0, 2.0**-110 * x[4].float()
-    return arguments
-
-
 _two, _trits = (partial(_case, encoding=encoding) for encoding in ("2bit", "1.6bit"))
 _timed: Callable[..., Case] = partial(_case, kind="benchmark", dtypes=FULL)
 
@@ -111,7 +102,6 @@ TERNARY_CASES = (
     _two(5, 9, 13, "float rows bias latent"),
     _two((2, 3), 9, 13, "int8 bias latent"),
     _two(5, 9, 13, "codes rows latent"),
-    Case("rows that are not finite", _not_finite, "edge"),
     *(_timed(1, n, k, "codes rows", encoding="2bit") for n, k in ((1024, 1024), (4096, 4096), (4096, 11008))),
     _timed(1, 1024, 1024, "int8 rows", encoding="2bit"),
     _timed(1, 4096, 4096, "codes rows", encoding="1.6bit"),

@@ -117,8 +117,9 @@ def check_vectors(
 
 def _require_shape(name: str, tensor: Tensor, shapes: tuple[tuple[int, ...], ...], like: Tensor) -> None:
     require_floats(name, tensor)
-    if tuple(tensor.shape) not in shapes:
-        raise ValueError(f"{name} must have shape {' or '.join(map(str, shapes))}, got {tuple(tensor.shape)}")
+    if all(tuple(tensor.shape) != shape for shape in shapes):
+        accepted = " or ".join(f"{shape}" for shape in shapes)
+        raise ValueError(f"{name} must have shape {accepted}, got {tuple(tensor.shape)}")
     require_device(name, tensor, like)
 
 

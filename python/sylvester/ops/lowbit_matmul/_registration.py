@@ -73,7 +73,7 @@ def _derivative(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         found["scale"] = _scale_gradient(wide, x, x_scale, layout, scale, options)
     if needs.x_scale:
         unscaled = _multiply(x, torch.ones_like(x_scale), layout, scale, None, None, *options)
-        found["x_scale"] = sum_rows((wide * unscaled).movedim(-1, 0).flatten(1)).reshape(x_scale.shape)
+        found["x_scale"] = _sum((wide * unscaled).movedim(-1, 0).flatten(1), wide.dtype).reshape(x_scale.shape)
     if needs.latent:
         columns, dtype = ctx.latent
         multiplied = activated(x, x_scale, "float" if options[2] else "int8")[..., :columns]
@@ -87,8 +87,13 @@ def _scale_gradient(
     """Σ_m grad · u of each row of W, u the product at scale 1, in full precision; of one scale, the sum over rows."""
     x = x.to(scale.dtype) if x_scale is None else x
     u = _multiply(x, x_scale, layout, scale.new_ones(()), None, None, *options)
-    sums = sum_rows(grad * u)
-    return sums if scale.dim() else sum_rows(sums.unsqueeze(-1)).squeeze(0)
+    sums = _sum(grad * u, grad.dtype)
+    return sums if scale.dim() else _sum(sums.unsqueeze(-1), grad.dtype).squeeze(0)
+
+
+def _sum(terms: Tensor, dtype: torch.dtype) -> Tensor:
+    """Of rows, in float64: the terms of a scale's gradient cancel."""
+    return sum_rows(terms.double()).to(dtype)
 
 
 def _rows(tensor: Tensor) -> Tensor:
