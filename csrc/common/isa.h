@@ -4,6 +4,8 @@
 namespace sylvester {
 
 // Ascending; the codes are the positions in python/sylvester/_library.py: LEVELS.
+// avx512vnni also asks for VBMI, whose byte tables decode trits: every CPU with VNNI from Ice Lake and Zen 4 on has it,
+// Cascade and Cooper Lake run avx512.
 enum class Isa : int { scalar = 0, avx2 = 1, avxvnni = 2, avx512 = 3, avx512vnni = 4 };
 constexpr int kIsaCount = 5;
 

@@ -13,11 +13,11 @@ using sylvester::lowbit_matmul::Format;
 using sylvester::lowbit_matmul::kGroup;
 using sylvester::lowbit_matmul::kUnitBytes;
 
-// Field f of a byte
+// Field f of a byte of the layout
 template <Format format>
 SYLVESTER_INLINE int field(uint8_t byte, int f) {
   constexpr int kPowers[] = {1, 3, 9, 27, 81};
-  if constexpr (format == Format::trits) return byte / kPowers[f] % 3;
+  if constexpr (format == Format::trits) return sylvester::lowbit_matmul::trits_of_layout(byte) / kPowers[f] % 3;
   constexpr int kBits = 8 / coding_of(format).fields;
   return byte >> (f * kBits) & (coding_of(format).base - 1);
 }

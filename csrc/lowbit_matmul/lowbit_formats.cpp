@@ -111,6 +111,12 @@ struct LayGroup {
           std::memcpy(&fields, from + 4 * f, 4);
           quad += fields * place;  // no byte passes 255
         }
+        if constexpr (format == Format::trits) {
+          uint8_t bytes[4];
+          std::memcpy(bytes, &quad, 4);
+          for (uint8_t& byte : bytes) byte = trits_to_layout(byte);
+          std::memcpy(&quad, bytes, 4);
+        }
         std::memcpy(to + i * kUnitBytes + 4 * r, &quad, 4);
       }
     }

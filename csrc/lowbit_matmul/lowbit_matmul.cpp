@@ -106,14 +106,15 @@ void multiply_codes(const Tensor& x, const std::optional<Tensor>& x_scale, const
     kernels.quantize({from + begin * row_bytes, source, end - begin, w.columns, codes.get() + begin * stride, stride,
                       sums.get() + begin, own_scale.get() + begin});
   });
+  const Dots& dots = dot_levels.select(Dtype::float32);  // after the rows: the level that ran is the products'
   const float* scale = x_scale ? static_cast<const float*>(x_scale->data_ptr()) : own_scale.get();
   const Dtype dtype = dtype_of(kOp, "y", y);
   char* to = static_cast<char*>(y.data_ptr());
   over_tiles<char>(
-      rows, group_count(w.rows), w.columns, integer_work(w.format, w.units, rows),
+      rows, group_count(w.rows), w.columns, kIntegerWork,
       [&](int64_t first, int64_t count, int64_t begin, int64_t end, char* work) {
         const Codes part{codes.get() + first * stride, stride, sums.get() + first, scale + first, count};
-        kernels.integer({part, weights(w), to + first * w.rows * size_of(dtype), w.rows, dtype, begin, end, work});
+        dots.integer({part, weights(w), to + first * w.rows * size_of(dtype), w.rows, dtype, begin, end, work});
       });
 }
 

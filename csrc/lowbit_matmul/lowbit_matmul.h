@@ -68,10 +68,14 @@ constexpr int64_t unit_count(Format format, int64_t columns) {
 constexpr int64_t group_count(int64_t rows) { return (rows + kGroup - 1) / kGroup; }
 // The largest K whose sums fit int32
 constexpr int64_t most_columns(Format format) { return INT32_MAX / (128 * int64_t{coding_of(format).largest}); }
-// Bytes of a row of codes: whole units, whole cache lines
+// Bytes of a row of codes: whole units in an odd number of cache lines, so that rows are spread over a cache's sets
 constexpr int64_t code_stride(Format format, int64_t columns) {
-  return (unit_count(format, columns) * unit_columns(format) + kRowBytes - 1) / kRowBytes * kRowBytes;
+  return ((unit_count(format, columns) * unit_columns(format) + kRowBytes - 1) / kRowBytes | 1) * kRowBytes;
 }
+
+// A byte of five trits, Σ_f u_f 3^f, in the layout and back
+constexpr uint8_t trits_to_layout(int b) { return static_cast<uint8_t>(b < 121 ? 128 + 121 - b : b - 121); }
+constexpr int trits_of_layout(uint8_t byte) { return byte < 128 ? 121 + byte : 121 - (byte - 128); }
 
 struct Weights {
   const uint8_t* layout;  // (groups, units, 64)
@@ -98,9 +102,12 @@ struct Integer {
   int64_t y_stride;
   Dtype dtype;
   int64_t group_begin, group_end;  // the columns of y to write: 16 · group_begin up to min(16 · group_end, N)
-  void* work;                      // integer_work bytes
+  void* work;                      // kIntegerWork bytes
 };
-constexpr int64_t integer_work(Format, int64_t /*units*/, int64_t /*rows*/) { return 0; }
+constexpr int64_t kPanelQuads = 120;  // unpacked at a time, 4 columns each: whole units of every format
+constexpr int64_t kBlockRows = 256;   // of x, whose sums stay in the second-level cache
+// Totals, and a panel for each half of a code
+constexpr int64_t kIntegerWork = kBlockRows * kGroup * 4 + 2 * kPanelQuads * kUnitBytes;
 
 constexpr int64_t kPanel = 320;  // columns decoded at a time: whole units of every format, whole sums of 16
 constexpr int64_t kRealRows = 256;
@@ -148,12 +155,17 @@ struct Quantize {
 };
 
 struct Kernels {
-  void (*integer)(const Integer& call) noexcept;
   void (*real)(const Reals& call, bool wide) noexcept;   // wide: Real is double
   void (*input)(const Input& call, bool wide) noexcept;  // of the scalar level only
   void (*quantize)(const Quantize& call) noexcept;
 };
 
+// Compiled at every level: integer dot products
+struct Dots {
+  void (*integer)(const Integer& call) noexcept;
+};
+
 SYLVESTER_LEVELS(Kernels)
+SYLVESTER_DOT_LEVELS(Dots)
 
 }  // namespace sylvester::lowbit_matmul

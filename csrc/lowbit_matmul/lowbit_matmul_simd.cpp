@@ -8,7 +8,6 @@ namespace {
 
 using sylvester::size_of;
 using sylvester::lowbit_matmul::Input;
-using sylvester::lowbit_matmul::Integer;
 using sylvester::lowbit_matmul::kPanel;
 using sylvester::lowbit_matmul::kPanelRows;
 using sylvester::lowbit_matmul::Reals;
@@ -17,40 +16,6 @@ using sylvester::lowbit_matmul::unit_columns;
 SYLVESTER_INLINE void* at(void* y, int64_t element, Dtype dtype) {
   return static_cast<char*>(y) + element * size_of(dtype);
 }
-
-struct IntegerBody {
-  const Integer& call;
-
-  // Σ_k u x of a group's 16 rows, modulo 2^32
-  template <Format format>
-  void sums(int64_t group, const int8_t* x, uint32_t* sum) const {
-    constexpr int64_t kColumns = unit_columns(format);
-    const uint8_t* unit = call.w.layout + group * call.w.units * kUnitBytes;
-    for (int64_t u = 0; u < call.w.units; ++u, unit += kUnitBytes, x += kColumns) {
-      int weights[kColumns * kGroup];
-      decode_unit<format>(unit, weights, kGroup, 1);
-      for (int64_t k = 0; k < kColumns; ++k) {
-        for (int r = 0; r < kGroup; ++r) sum[r] += static_cast<uint32_t>(weights[k * kGroup + r] * x[k]);
-      }
-    }
-  }
-  template <Format format>
-  void run() const {
-    for (int64_t group = call.group_begin; group < call.group_end; ++group) {
-      const Columns<Vector> columns(call.w, group);
-      for (int64_t m = 0; m < call.x.rows; ++m) {
-        uint32_t sum[kGroup] = {};
-        sums<format>(group, call.x.x + m * call.x.stride, sum);
-        float acc[kGroup];
-        for (int r = 0; r < kGroup; ++r) acc[r] = static_cast<float>(static_cast<int32_t>(sum[r]));
-        const Vector scale = mul(broadcast<Vector>(call.x.scale[m]), columns.scale);
-        const Vector y = fma(load<Vector>(acc), scale, columns.bias);
-        store_columns(at(call.y, m * call.y_stride + group * kGroup, call.dtype), call.dtype, y,
-                      columns_of(call.w, group));
-      }
-    }
-  }
-};
 
 constexpr int64_t kTerms = 16;  // of a sum from +0
 
@@ -163,8 +128,6 @@ struct InputBody {
   }
 };
 
-void integer(const Integer& call) noexcept { with_format(call.w.format, IntegerBody{call}); }
-
 void real(const Reals& call, [[maybe_unused]] bool wide) noexcept {
 #if defined(SYLVESTER_LEVEL_scalar)
   if (wide) return with_format(call.w.format, RealBody<lanes16<double>>{call});
@@ -183,5 +146,5 @@ void input(const Input& call, [[maybe_unused]] bool wide) noexcept {
 
 namespace sylvester::lowbit_matmul::SYLVESTER_LEVEL {
 extern const Kernels kernels;
-const Kernels kernels{integer, real, input, quantize};
+const Kernels kernels{real, input, quantize};
 }  // namespace sylvester::lowbit_matmul::SYLVESTER_LEVEL

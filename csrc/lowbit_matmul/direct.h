@@ -1,0 +1,79 @@
+// Products that decode weights as they go: some rows of x by some groups of 16 columns, sums in registers all along K.
+#pragma once
+
+#include "lowbit_matmul/operands.h"
+
+namespace {
+
+using sylvester::lowbit_matmul::Codes;
+using sylvester::lowbit_matmul::kUnitBytes;
+
+// Σ_k u x of kRows rows of x and kGroups groups of W, whose layouts begin at weights[·]
+template <class Cut, int kRows, int kGroups>
+struct Direct {
+  static constexpr int kClasses = Cut::kClasses;
+  // Units until the sums of a class must be emptied: class 0 holds the smallest operands, the last class the greatest.
+  static constexpr int64_t kPerUnit = (Cut::kCount + kClasses - 1) / kClasses;  // dots a class adds in a unit
+  static constexpr int64_t units_of(int c) { return most_dots(Cut::largest(c)) / kPerUnit; }
+  static constexpr int64_t kInner = units_of(kClasses - 1), kOuter = units_of(0) / kInner * kInner;
+
+  Words total[kRows][kGroups][kParts];
+  Sums sum[kClasses][kRows][kGroups][kParts];
+
+  template <class Visit>
+  static SYLVESTER_INLINE void for_sums(const Visit& visit) {
+#pragma GCC unroll 12
+    for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+      for (int g = 0; g < kGroups; ++g)
+#pragma GCC unroll 4
+        for (int p = 0; p < kParts; ++p) visit(r, g, p);
+  }
+  template <int c>
+  SYLVESTER_INLINE void clear(Constant<c>) {
+    for_sums([&](int r, int g, int p) SYLVESTER_LAMBDA { sum[c][r][g][p] = Sums{}; });
+  }
+  template <int c>
+  SYLVESTER_INLINE void empty(Constant<c> index) {
+    for_sums([&](int r, int g, int p) SYLVESTER_LAMBDA {
+      total[r][g][p] += Cut::valued(index, widen(sum[c][r][g][p]));
+    });
+  }
+  SYLVESTER_INLINE void unit(const int8_t* x, int64_t stride, const uint8_t* const* weights, int64_t offset) {
+    Cut cuts[kGroups][kParts];
+#pragma GCC unroll 4
+    for (int g = 0; g < kGroups; ++g)
+#pragma GCC unroll 4
+      for (int p = 0; p < kParts; ++p) cuts[g][p].cut(load_bytes(weights[g] + offset + p * kWidth));
+    for_constants<Cut::kCount>([&](auto i) SYLVESTER_LAMBDA {
+      Bytes u[kGroups][kParts], codes[kRows];
+#pragma GCC unroll 4
+      for (int g = 0; g < kGroups; ++g)
+#pragma GCC unroll 4
+        for (int p = 0; p < kParts; ++p) u[g][p] = cuts[g][p].get(i);
+#pragma GCC unroll 12
+      for (int r = 0; r < kRows; ++r) codes[r] = quad(x + r * stride + 4 * Cut::quad_of(i));
+      for_sums([&](int r, int g, int p) SYLVESTER_LAMBDA {
+        Sums& s = sum[Cut::class_of(i)][r][g][p];
+        s = dot(s, u[g][p], codes[r]);
+      });
+    });
+  }
+  SYLVESTER_INLINE void run(const int8_t* x, int64_t stride, const uint8_t* const* weights, int64_t units,
+                            int64_t columns) {
+    for_sums([&](int r, int g, int p) SYLVESTER_LAMBDA { total[r][g][p] = Words{}; });
+    for (int64_t outer = 0; outer < units; outer += kOuter) {
+      const int64_t outer_end = units - outer < kOuter ? units : outer + kOuter;
+      clear(Constant<0>());
+      for (int64_t inner = outer; inner < outer_end; inner += kInner) {
+        const int64_t end = outer_end - inner < kInner ? outer_end : inner + kInner;
+        for_constants<kClasses, 1>([&](auto c) SYLVESTER_LAMBDA { clear(c); });
+        for (int64_t i = inner; i < end; ++i) unit(x + i * columns, stride, weights, i * kUnitBytes);
+        for_constants<kClasses, 1>([&](auto c) SYLVESTER_LAMBDA { empty(c); });
+      }
+      empty(Constant<0>());
+    }
+  }
+};
+
+}  // namespace

@@ -1,0 +1,142 @@
+// What a byte of the layout is cut into: the unsigned operands of dot products.
+#pragma once
+
+#include "common/dot.h"
+#include "lowbit_matmul/lowbit_matmul.h"
+
+namespace {
+
+using sylvester::lowbit_matmul::coding_of;
+using sylvester::lowbit_matmul::Format;
+
+template <int kValue>
+using Constant = std::integral_constant<int, kValue>;
+
+// visit(Constant<0>()), ..., visit(Constant<kCount - 1>())
+template <int kCount, int kFirst = 0, class Visit>
+SYLVESTER_INLINE void for_constants(const Visit& visit) {
+  if constexpr (kFirst < kCount) {
+    visit(Constant<kFirst>());
+    for_constants<kCount, kFirst + 1>(visit);
+  }
+}
+
+// A field is read where it stands, times 2^place, or shifted down first: kPlaces fields are read between two shifts. Each
+// place has sums of its own, which are shifted once at the end. int16 sums take int8 as two fields of 4 bits, both times
+// the same codes of x, the upper one's sums to be multiplied by 16.
+template <Format format, int kPlaces>
+struct Operands {
+  static constexpr int kFields = coding_of(format).fields;
+  static constexpr bool kNibbles = format == Format::int8 && kHalfSums;
+  static constexpr int kCount = kNibbles ? 2 : kFields;
+  static constexpr int kClasses = kNibbles ? 2 : kPlaces;
+  static constexpr int kBits = 8 / kCount;  // trits are spread to 2 bits
+  static constexpr int kLargest = kNibbles ? 15 : coding_of(format).base - 1;
+  static_assert(kClasses <= kCount && (kPlaces == 1 || !kNibbles));
+
+  static constexpr int quad_of(int i) { return kNibbles ? 0 : i; }
+  static constexpr int class_of(int i) { return i % kClasses; }
+  static constexpr int largest(int c) { return kNibbles ? kLargest : kLargest << c * kBits; }
+
+  Bytes v;
+  SYLVESTER_INLINE void cut(Bytes byte) { v = byte; }
+  template <int i>
+  SYLVESTER_INLINE Bytes get(Constant<i>) const {
+    constexpr int kPlace = kNibbles ? 0 : class_of(i) * kBits, kShift = i * kBits - kPlace;
+    if constexpr (kBits == 8) return v;
+    return (kShift == 0 ? v : shift_right<kShift>(v)) & all_bytes(((1 << kBits) - 1) << kPlace);
+  }
+  // Sums of class c, at their value
+  template <int c>
+  static SYLVESTER_INLINE Words valued(Constant<c>, Words sums) {
+    if constexpr (kNibbles && c == 1) return sums << 4;
+    if constexpr (!kNibbles && c > 0) return shift_right<c * kBits>(sums);
+    return sums;
+  }
+};
+
+// Five digits of base 3. The layout holds |v| and the sign of v = Σ_i w_i 3^i in bit 7, so that tables of 128 entries do.
+#if defined(SYLVESTER_LEVEL_avx512vnni)
+struct TritTables {
+  alignas(64) uint8_t fields[128], last[128];  // u of digits 0 to 3 at 2 bits each, and of digit 4
+};
+constexpr TritTables trit_tables() {
+  TritTables tables{};
+  for (int magnitude = 0; magnitude < 128; ++magnitude) {
+    const int b = magnitude <= 121 ? magnitude + 121 : 121;
+    tables.fields[magnitude] = static_cast<uint8_t>(b % 3 | b / 3 % 3 << 2 | b / 9 % 3 << 4 | b / 27 % 3 << 6);
+    tables.last[magnitude] = static_cast<uint8_t>(b / 81);
+  }
+  return tables;
+}
+constexpr TritTables kTritTables = trit_tables();
+
+SYLVESTER_INLINE Bytes looked_up(const uint8_t* table, Bytes v, __mmask64 negative, int mirror) {
+  const __m512i low = _mm512_load_si512(table), high = _mm512_load_si512(table + 64);
+  const __m512i u = _mm512_permutex2var_epi8(low, (__m512i)v, high);
+  return (Bytes)_mm512_mask_sub_epi8(u, negative, _mm512_set1_epi8(static_cast<char>(mirror)), u);
+}
+
+template <int kPlaces>
+struct Operands<Format::trits, kPlaces> {
+  static constexpr int kCount = 5, kClasses = kPlaces;
+  static constexpr int quad_of(int i) { return i; }
+  static constexpr int class_of(int i) { return i % 4 % kClasses; }
+  static constexpr int largest(int c) { return 2 << 2 * c; }
+
+  Operands<Format::ternary, kPlaces> first;
+  Bytes last;
+  SYLVESTER_INLINE void cut(Bytes v) {
+    const __mmask64 negative = _mm512_movepi8_mask((__m512i)v);
+    first.cut(looked_up(kTritTables.fields, v, negative, 0xAA));
+    last = looked_up(kTritTables.last, v, negative, 2);
+  }
+  template <int i>
+  SYLVESTER_INLINE Bytes get(Constant<i> index) const {
+    if constexpr (i == 4) {
+      return last;
+    } else {
+      return first.get(index);
+    }
+  }
+  template <int c>
+  static SYLVESTER_INLINE Words valued(Constant<c> index, Words sums) {
+    return Operands<Format::ternary, kPlaces>::valued(index, sums);
+  }
+};
+#else
+template <int kPlaces>
+struct Operands<Format::trits, kPlaces> {
+  static constexpr int kCount = 5, kClasses = 1;
+  static constexpr int quad_of(int i) { return i; }
+  static constexpr int class_of(int) { return 0; }
+  static constexpr int largest(int) { return 2; }
+
+  Bytes digit[5];
+  // b = v + 121 < 243 as a fraction of 2^14, t = ceil(270 b / 4): 270 · 243 / 2^16 = 1.0012, so that t / 2^14 lies in
+  // [b / 243, (b + 1) / 243), whose digits, from the last on, are the whole parts of tripling it.
+  SYLVESTER_INLINE void cut(Bytes v) {
+    using Signed [[gnu::vector_size(kWidth)]] = int8_t;
+    const Bytes negative = (Bytes)((Signed)v < 0), magnitude = v & all_bytes(127);
+    const Bytes b = ((magnitude ^ negative) - negative) + all_bytes(121);
+    Halves even = fraction((Halves)b & 0xff), odd = fraction((Halves)b >> 8);
+    for_constants<5>([&](auto i) SYLVESTER_LAMBDA {
+      even += even << 1;
+      odd += odd << 1;
+      digit[4 - i] = (Bytes)(even >> 14 | odd >> 14 << 8);
+      even &= 0x3fff;
+      odd &= 0x3fff;
+    });
+  }
+  template <int i>
+  SYLVESTER_INLINE Bytes get(Constant<i>) const {
+    return digit[i];
+  }
+  static SYLVESTER_INLINE Words valued(Constant<0>, Words sums) { return sums; }
+
+ private:
+  static SYLVESTER_INLINE Halves fraction(Halves b) { return (b * 270 + 3) >> 2; }
+};
+#endif
+
+}  // namespace
