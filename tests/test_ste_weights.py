@@ -110,3 +110,10 @@ def test_misuse_is_explained() -> None:
     for quantise in (ternary_ste, binary_ste):
         with pytest.raises(TypeError, match="w must be a floating-point tensor, got torch.int64"):
             quantise(torch.ones(2, dtype=torch.int64))
+
+
+@every_quantiser
+def test_torch_func_goes_through(quantise: object) -> None:
+    w = torch.randn(3, 4, 5)
+    assert torch.equal(torch.vmap(quantise)(w), torch.stack([quantise(part) for part in w]))
+    assert torch.equal(torch.func.grad(lambda t: quantise(t).sum())(w), torch.ones_like(w))

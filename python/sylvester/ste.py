@@ -90,9 +90,9 @@ def integer_codes(
     if bits not in range(1, 9):
         raise ValueError(f"bits must be an integer from 1 (ternary) to 8, got {bits!r}")
     wide, steps = _wide(w), 2 ** (bits - 1)
-    alpha = _reduced(wide, Tensor.amax, per_row)
+    alpha, scratch = _scale(wide, Tensor.amax, per_row)
     # steps is a power of two, so dividing first rounds only once.
-    codes = (_over(wide if subtracted is None else wide - subtracted, alpha) * steps).round_()
+    codes = _over(wide if subtracted is None else wide - subtracted, alpha, scratch).mul_(steps).round_()
     return (codes.clamp_(-1, 1) if bits == 1 else codes.clamp_(-steps, steps - 1)), alpha / steps
 
 
@@ -101,14 +101,15 @@ def ternary_codes(w: Tensor, threshold: str = "absmean", per_row: bool = False) 
     if threshold not in THRESHOLDS:
         raise ValueError(f"threshold must be one of {', '.join(THRESHOLDS)}, got {threshold!r}")
     wide = _wide(w)
-    alpha = _reduced(wide, THRESHOLDS[threshold], per_row)
-    return _over(wide, alpha).round_().clamp_(-1, 1), alpha
+    alpha, scratch = _scale(wide, THRESHOLDS[threshold], per_row)
+    return _over(wide, alpha, scratch).round_().clamp_(-1, 1), alpha
 
 
 def binary_codes(w: Tensor, per_row: bool = False) -> tuple[Tensor, Tensor]:
     """Codes and scale of ``binary_ste``, as ``integer_codes``."""
     wide = _wide(w)
-    return torch.ones_like(wide).masked_fill_(wide < 0, -1.0), _reduced(wide, Tensor.mean, per_row)
+    alpha, scratch = _scale(wide, Tensor.mean, per_row)
+    return scratch.copy_(wide < 0).mul_(-2.0).add_(1.0), alpha
 
 
 THRESHOLDS: dict[str, Callable[..., Tensor]] = {"absmean": Tensor.mean, "absmax": Tensor.amax}
@@ -124,18 +125,22 @@ def _wide(w: Tensor) -> Tensor:
     return w.detach() if w.dtype == torch.float64 else w.detach().float()
 
 
-def _reduced(wide: Tensor, reduce: Callable[..., Tensor], per_row: bool) -> Tensor:
-    """Mean or maximum of absolute values; row by row first, which torch does alike for any number of threads."""
+def _scale(wide: Tensor, reduce: Callable[..., Tensor], per_row: bool) -> tuple[Tensor, Tensor]:
+    """Mean or maximum of absolute values, and a tensor like ``wide`` to write to: fresh memory costs more than codes.
+
+    Row by row first, which torch does alike for any number of threads.
+    """
+    scratch = wide.abs()
     if not wide.numel():
-        return wide.new_zeros(wide.shape[:-1] if per_row else ())
-    rows = reduce(wide.abs(), -1)
-    return rows if per_row else reduce(rows)
+        return wide.new_zeros(wide.shape[:-1] if per_row else ()), scratch
+    rows = reduce(scratch, -1)
+    return (rows if per_row else reduce(rows)), scratch
 
 
-def _over(wide: Tensor, alpha: Tensor) -> Tensor:
+def _over(wide: Tensor, alpha: Tensor, out: Tensor) -> Tensor:
     """``wide`` / ``alpha``; where alpha is 0 every code is 0 whatever divides it."""
     divisor = alpha.masked_fill(alpha == 0, 1.0)
-    return wide / (divisor.unsqueeze(-1) if divisor.dim() else divisor)
+    return out.copy_(wide).div_(divisor.unsqueeze(-1) if divisor.dim() else divisor)
 
 
 def _latent(name: str, latent: Tensor, clip: float | None = None) -> Tensor:

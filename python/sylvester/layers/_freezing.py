@@ -170,8 +170,8 @@ class Freezable(CachingModule):
 
 
 def whole_numbers(codes: Tensor) -> Tensor:
-    """Codes in int8; NaN, whose conversion is undefined, becomes 0: its scale is NaN."""
-    return codes.nan_to_num(0.0).to(torch.int8)
+    """Codes in int8, overwritten; NaN, whose conversion is undefined, becomes 0: its scale is NaN."""
+    return codes.nan_to_num_(0.0).to(torch.int8)
 
 
 @torch.compiler.assume_constant_result
