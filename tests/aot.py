@@ -22,7 +22,7 @@ import torch
 import triton
 from triton.backends.compiler import GPUTarget
 
-from sylvester.kernels import _blocks, _products, hadamard_scan, hadamard_transform
+from sylvester.kernels import _blocks, _products, hadamard_quantize, hadamard_scan, hadamard_transform
 
 EXCHANGES = ("SHFL", "STS", "LDS", "STSM", "LDSM")
 WIDTHS = {"U8": 1, "S8": 1, "U16": 2, "S16": 2, "64": 8, "128": 16}
@@ -55,6 +55,10 @@ def transform(block: int, dtype: torch.dtype, vectors: bool = False) -> None:
     diagonal = torch.ones(4 * block) if vectors else None
     x = torch.zeros(16, 4 * block if vectors else block, dtype=dtype)
     hadamard_transform.hadamard_transform_(x, block, None, diagonal, diagonal)
+
+
+def codes(width: int, block: int, dtype: torch.dtype, bits: int = 8) -> None:
+    hadamard_quantize.hadamard_quantize(torch.zeros(2048, width, dtype=dtype), block, None, None, bits, bits <= 4)
 
 
 def scan(
@@ -108,6 +112,8 @@ Case = tuple[str, int, Callable[..., None], tuple[Any, ...]]
 ON_EVERY_CHIP: list[Case] = [
     *((f"transform {n} bf16", n, transform, (n, HALF)) for n in (64, 2048, 4096)),
     *((f"transform {n} fp32", n, transform, (n, FULL)) for n in (1024, 32768)),
+    ("codes of 4096 bf16", 4096, codes, (4096, 4096, HALF)),
+    ("codes of 32768 fp32", 1 << 15, codes, (1 << 15, 1 << 15, FULL, 4)),
     ("scan 1024 bf16", 1024, scan, (1024, HALF)),
     ("scan 4096 fp32", 4096, scan, (4096, FULL)),
     ("backward 4096 read fp32", 4096, scan, (4096, FULL, "given", 0, 1, "read")),
@@ -130,6 +136,10 @@ ON_ONE_CHIP: list[Case] = [
     *((f"transform {n} bf16", n, transform, (n, HALF)) for n in (1, 8, 256, 512, 1024, 8192, 16384, 32768)),
     *((f"transform {n} fp32", n, transform, (n, FULL)) for n in (16, 256, 2048, 4096)),
     *((f"transform {n} with pre and post bf16", n, transform, (n, HALF, True)) for n in (16, 1024)),
+    *((f"codes of {n} bf16", n, codes, (n, n, HALF)) for n in (64, 1024, 16384, 32768)),
+    ("codes of 4096 bf16 on 4 bits", 4096, codes, (4096, 4096, HALF, 4)),
+    ("codes of rows of 4096 bf16", 1, codes, (4096, 1, HALF)),
+    ("codes of 65536 in blocks bf16", 1024, codes, (1 << 16, 1 << 10, HALF)),
     *((f"scan {n} bf16", n, scan, (n, HALF)) for n in (128, 256, 512, 4096)),
     *((f"scan {n} fp32", n, scan, (n, FULL)) for n in (256, 1024)),
     ("scan 4 blocks of 16 bf16", 64, scan, (16, HALF, "given", 0, 4)),
@@ -214,8 +224,8 @@ def compile_case(chip: str, case: Case) -> list[dict[str, Any]]:
     def compile_only(kernel: Any, programs: int, *inputs: Any, warps: int, **constants: Any) -> None:
         compiled = kernel.warmup(*inputs, grid=(programs,), num_warps=warps, enable_fp_fusion=False, **constants)
         found = read_cuda(compiled, chip == LISTED) if "cubin" in compiled.asm else read_hip(compiled)
-        size = constants.get("COLUMNS") or constants["SIZE"] * constants["HALVES"]
-        size *= constants.get("ROWS", 1)
+        size = constants.get("COLUMNS") or constants["SIZE"]
+        size *= constants.get("HALVES", 1) * constants.get("ROWS", 1)
         shared = compiled.metadata.shared
         about = {"chip": chip, "label": label, "block": block, "elements": size, "warps": warps, "shared": shared}
         records.append(about | found)

@@ -70,7 +70,7 @@ def starting(records: list[Record], *labels: str) -> list[Record]:
 
 def test_every_chip_compiles_every_kernel(compiled: dict[str, Any]) -> None:
     assert set(compiled["limits"]) == {"80", "90", "100", "120", "gfx942"}
-    for kind in ("transform", "scan", "backward", "product"):
+    for kind in ("transform", "codes", "scan", "backward", "product"):
         assert {r["chip"] for r in compiled["records"] if r["label"].startswith(kind)} == set(compiled["limits"])
 
 
@@ -113,6 +113,24 @@ def test_transforms_keep_up_with_memory(records: list[Record]) -> None:
 def test_largest_transform_fetches_the_next_tile(records: list[Record]) -> None:
     for record in starting(records, "transform 32768"):
         assert record["loop"]["LDGSTS"] == record["loop"]["STG"] > 0, record
+
+
+def test_codes_take_one_pass(records: list[Record]) -> None:
+    """The transform is stored nowhere: x comes once (twice where no program holds a row), codes and scales leave."""
+    found = {record["label"]: record for record in starting(records, "codes")}
+    for label, record in found.items():
+        moved = {name: record["whole"][name] * threads(record) for name in ("LDG", "STG")}
+        reads, code_bytes = 2 if "65536" in label else 1, 0.5 if record["label"].endswith("4 bits") else 1
+        itemsize = 4 if "fp32" in label else 2
+        assert moved["LDG"] == reads * itemsize * record["elements"], record
+        if "fp32" not in label:
+            assert moved["STG"] == code_bytes * record["elements"] + 4 * threads(record), record
+    most = {"64 bf16": (29, 30), "1024 bf16": (29, 18), "4096 bf16": (26, 19), "16384 bf16": (28, 19),
+            "32768 bf16": (27, 19), "rows of 4096 bf16": (11, 3), "4096 bf16 on 4 bits": (33, 26)}  # fmt: skip
+    for label, limits in most.items():
+        record = found[f"codes of {label}"]
+        spent = [per_element(record, name) for name in ("instructions", "exchange")]
+        assert all(map(float.__le__, spent, map(float, limits))), record
 
 
 def test_scan_keeps_its_state_on_chip(records: list[Record]) -> None:

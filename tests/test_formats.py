@@ -72,12 +72,10 @@ def test_what_fills_up_a_row_is_checked(encoding: int, plain: bool) -> None:
 def test_pack_names_the_first_value_outside(module: ModuleType, bits: tuple[int, ...], value: int) -> None:
     codes = torch.ones(2, 3, 20, dtype=torch.int8)
     codes[1, 0, 17] = codes[1, 2, 3] = value
-    for pack in (
-        module.pack,
-        lambda c, *b: _encoding.plain_pack(c, b[0] if b else getattr(_encoding, _constant(module))),
-    ):
+    (encoding,) = bits or (getattr(_encoding, module.__name__.rpartition(".")[2].upper()),)
+    for pack, arguments in ((module.pack, bits), (_encoding.plain_pack, (encoding,))):
         with pytest.raises(ValueError, match=rf"codes must hold .*got {value} in row 3 at 17"):
-            pack(codes, *bits)
+            pack(codes, *arguments)
 
 
 def test_layouts_are_as_drawn() -> None:

@@ -9,8 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import battery
 from sylvester import _library, hadamard_quantize, hadamard_transform, quantize_rows
 from sylvester.ops._dispatch import WIDE
+from sylvester.ops.hadamard_quantize import SPEC
 
 every_level = pytest.mark.parametrize("level", _library.levels())
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
@@ -107,3 +109,17 @@ def test_a_gradient_through_codes_is_refused() -> None:
         assert not codes.requires_grad
         with pytest.raises(NotImplementedError, match="dequantize=True"):
             row_scale.sum().backward()
+
+
+def test_gpu_kernel_has_the_bits_of_the_cpu_where_rows_are_special() -> None:
+    """Not finite, overflowing, tiny: whatever the rows beside them hold. In Triton's interpreter."""
+    triton = pytest.importorskip("triton", reason="triton is not installed")
+    if not triton.knobs.runtime.interpret:
+        pytest.skip("a GPU is present, so Triton compiles; TRITON_INTERPRET=1 runs this")
+    x = torch.randn(9, 48)
+    x[0, 5], x[2, 40], x[4], x[6], x[8, 47] = torch.nan, -torch.inf, 3e38, 1e-37, torch.inf
+    for bits, nibbles, scale in ((8, False, 1.0), (4, True, -1e-4), (8, False, 1e6)):
+        arguments = (x, 16, scale, None, bits, nibbles)
+        got = SPEC.launchers["hadamard_quantize"](*arguments)
+        for g, w in zip(got, torch.ops.sylvester.hadamard_quantize(*arguments), strict=True):
+            assert battery.same_bits(g, w)

@@ -156,11 +156,11 @@ def test_layout_of_packed_and_of_codes_is_one(encoding: int) -> None:
 def test_layout_is_remembered_until_the_weights_change() -> None:
     packed, x = ternary.pack(codes_of(1, 8, 12)), torch.randn(2, 12)
     first = ternary_matmul(x, packed, ONE)
-    kept = _function._layouts[packed][1]
-    assert torch.equal(ternary_matmul(x, packed, ONE), first) and _function._layouts[packed][1] is kept
+    kept = _function._layouts[id(packed)][2]
+    assert torch.equal(ternary_matmul(x, packed, ONE), first) and _function._layouts[id(packed)][2] is kept
     packed.copy_(ternary.pack(-codes_of(1, 8, 12)))
     assert torch.equal(ternary_matmul(x, packed, ONE), -first)
-    alive = weakref.ref(_function._layouts[packed][1])
+    alive = weakref.ref(_function._layouts[id(packed)][2])
     del packed, kept
     gc.collect()
     assert alive() is None, "the layout outlives its weights"

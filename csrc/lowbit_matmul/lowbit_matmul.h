@@ -7,8 +7,8 @@
 //   quantize  rows of floats, of int8 codes or of packed int4 codes to what integer takes
 //
 // A bias that is null is -0, which leaves the product as it is. Real is float, or at the scalar level double when
-// everything is float64. Levels return the same bits: each output is one sum in one order. (In one
-// chain, 11008 float products would err six times as much as in torch's product.)
+// everything is float64. Levels return the same bits: each output is one sum in one order. (In one chain 11008 float
+// products would err six times as much as in torch's product, so they err two thirds as much.)
 //
 // Layout of W, derived from the storage format once: rows in groups of 16, K in units of 64 bytes, F fields a byte.
 //

@@ -6,13 +6,13 @@ fakes. So an eager call checks only after a refusal, to say it in its caller's w
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._C import _functorch
 from torch.compiler import is_compiling
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from ...formats.intn import check_bits
 from .._dispatch import WIDE, call, explain
@@ -99,16 +99,16 @@ def prepared(
 ) -> Tensor:
     """The product with weights whose ``layout`` the caller keeps; everything else as in the public functions."""
     wide = torch.float64 if x.dtype == torch.float64 else torch.float32
-    return call(
-        _multiply, x, _to(x_scale, wide), layout, _to(scale, wide), _to(bias, wide), latent, encoding, out_features,
-        require_activation(x, activation),
-    )  # fmt: skip
+    exact = require_activation(x, activation)
+    vectors = (_to(x_scale, wide), layout, _to(scale, wide), _to(bias, wide), latent)
+    return call(_multiply, x, *vectors, encoding, out_features, exact)
 
 
 def _to(tensor: Any, dtype: torch.dtype) -> Any:
     """Floats in the dtype of the arithmetic. Anything else is left for the check to name."""
-    convertible = isinstance(tensor, Tensor) and tensor.dtype != dtype and tensor.dtype in WIDE
-    return tensor.to(dtype) if convertible else tensor
+    if tensor is None or not isinstance(tensor, Tensor) or tensor.dtype == dtype or tensor.dtype not in WIDE:
+        return tensor
+    return tensor.to(dtype)
 
 
 def _product(x: Tensor, packed: Tensor, encoding: int, *rest: Any) -> Tensor:
@@ -126,16 +126,27 @@ def _product(x: Tensor, packed: Tensor, encoding: int, *rest: Any) -> Tensor:
         raise
 
 
-_layouts: Any = WeakTensorKeyDictionary()
+_layouts: dict[int, tuple[weakref.ref[Tensor], tuple[int, ...], Tensor]] = {}
+"""By the identity of the packed tensor: itself, what it was when the layout was derived, the layout."""
 
 
 def _remembered(packed: Tensor, encoding: int, columns: int) -> Tensor:
     """The layout of ``packed``, kept as long as that lives and nobody writes to it."""
-    plain = type(packed) in (Tensor, torch.nn.Parameter) and _functorch.peek_interpreter_stack() is None
-    if is_compiling() or not plain or packed.is_inference():
+    if is_compiling() or _functorch.peek_interpreter_stack() is not None:
         return _lay(packed, encoding, columns)
-    key = (packed._version, packed.data_ptr(), encoding, columns)
-    found = _layouts.get(packed)
-    if found is None or found[0] != key:
-        _layouts[packed] = found = (key, _lay(packed, encoding, columns))
-    return found[1]
+    if type(packed) not in (Tensor, torch.nn.Parameter) or packed.is_inference():  # fakes; what has no version
+        return _lay(packed, encoding, columns)
+    name, state = id(packed), (packed._version, packed.data_ptr(), encoding, columns)
+    found = _layouts.get(name)
+    if found is not None and found[0]() is packed and found[1] == state:
+        return found[2]
+    laid = _lay(packed, encoding, columns)
+    _layouts[name] = weakref.ref(packed, lambda gone: _forget(name, gone)), state, laid
+    return laid
+
+
+def _forget(name: int, gone: weakref.ref[Tensor]) -> None:
+    """Another tensor may have the identity by now."""
+    found = _layouts.get(name)
+    if found is not None and found[0] is gone:
+        del _layouts[name]

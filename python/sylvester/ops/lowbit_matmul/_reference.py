@@ -9,6 +9,7 @@ from torch.nn import functional
 from ...formats import binary, intn, ternary, trits
 from ...ste import straight_through
 from .._dispatch import WIDE
+from ..quantize_rows import codes_of
 from ._check import BINARY, in_features, ternary_encoding
 
 
@@ -41,16 +42,8 @@ def activated(x: Tensor, x_scale: Tensor | None, activation: str) -> Tensor:
     wide = x.to(WIDE[x.dtype])
     if activation == "float":
         return wide
-    codes, row_scale = _quantized(x.detach().float())
-    return straight_through(codes.to(wide.dtype) * row_scale.to(wide.dtype), wide)
-
-
-def _quantized(x: Tensor) -> tuple[Tensor, Tensor]:
-    largest = x.abs().amax(-1, keepdim=True) if x.shape[-1] else x.new_zeros((*x.shape[:-1], 1))
-    finite = largest.isfinite()
-    dead = ~finite | (largest < 2.0**-100)
-    codes = (x * (x.new_full((), 127) / largest)).round().masked_fill(dead, 0)
-    return codes, (largest / 127).masked_fill(dead, 0).masked_fill(~finite, torch.nan)
+    codes, row_scale = codes_of(x.detach().float(), 8)
+    return straight_through(codes.to(wide.dtype) * row_scale.to(wide.dtype).unsqueeze(-1), wide)
 
 
 def ternary_reference(
