@@ -15,8 +15,9 @@ import battery
 from sylvester import _library
 from sylvester.ops._spec import OPERATORS, Operator
 
+ROOT = Path(__file__).parents[1]
 COMPILED = ("scalar", "avx2", "avx512")
-"""Levels that kernels are compiled for; the VNNI levels add integer dot products and fall to the one below."""
+"""Levels that every kernel is compiled for; without integer dot products a VNNI level falls to the one below."""
 ABSENT = [level for level in _library.LEVELS if level not in _library.levels()]
 
 
@@ -25,10 +26,14 @@ def child(code: str, cwd: Path | None = None, **environment: str) -> subprocess.
     return subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, check=False)
 
 
-def fallen(level: str) -> str:
-    """The compiled level that runs when ``level`` is asked for."""
+def has_dots(operator: Operator) -> bool:
+    return (ROOT / "csrc" / operator.room / f"{operator.room}_dot.cpp").exists()
+
+
+def fallen(level: str, dots: bool) -> str:
+    """The compiled level that runs when ``level`` is asked for, of integer dot products or of all else."""
     reachable = _library.LEVELS[: _library.LEVELS.index(level) + 1]
-    return [name for name in COMPILED if name in reachable][-1]
+    return [name for name in (_library.LEVELS if dots else COMPILED) if name in reachable][-1]
 
 
 @pytest.mark.parametrize("level", _library.LEVELS)
@@ -36,14 +41,16 @@ def fallen(level: str) -> str:
 def test_the_forced_level_ran(operator: Operator, level: str) -> None:
     if level in ABSENT:
         pytest.skip(f"this CPU lacks {level}")
-    arguments = operator.cases_of("small")[-1].build(torch.float32)
-    other = "scalar" if fallen(level) != "scalar" else fallen(_library.levels()[-1])
-    with _library.forced_isa(other):
-        battery.run(operator, arguments)
-    with _library.forced_isa(level):
-        assert _library.isa() == level
-        battery.run(operator, arguments)
-        assert _library.LEVELS[torch.ops.sylvester._ran()] == fallen(level)
+    ran = set()
+    for case in operator.cases_of("small", "edge") if has_dots(operator) else operator.cases_of("small")[-1:]:
+        arguments = case.build(torch.float32)
+        with _library.forced_isa("scalar" if level != "scalar" else _library.levels()[-1]):
+            battery.run(operator, arguments)
+        with _library.forced_isa(level):
+            assert _library.isa() == level
+            battery.run(operator, arguments)
+            ran.add(_library.LEVELS[torch.ops.sylvester._ran()])
+    assert ran == {fallen(level, dots=False), fallen(level, has_dots(operator))}
 
 
 def test_float64_runs_on_the_scalar_level() -> None:

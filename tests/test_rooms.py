@@ -154,7 +154,7 @@ def included(path: Path) -> Iterator[tuple[Path, str]]:
 def test_kernels_know_neither_torch_nor_containers() -> None:
     """Inline functions of a library compiled for a level could be the copy the linker keeps for everyone."""
     allowed = {"cstdint", "cstddef", "cstring", "cmath", "limits", "optional", "type_traits", "immintrin.h"}
-    for kernel in ROOT.glob("csrc/*/*_simd.cpp"):
+    for kernel in (*ROOT.glob("csrc/*/*_simd.cpp"), *ROOT.glob("csrc/*/*_dot.cpp")):
         for path, header in included(kernel):
             assert header in allowed, f"{named(kernel)} reads {named(path)}, which includes <{header}>"
 

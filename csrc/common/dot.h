@@ -8,9 +8,10 @@
 //   avx2         ymm,  8 rows     16 int16           2 products (vpmaddubsw, vpaddw)
 //   scalar       16 bytes, 4 rows  4 int32           4 products
 //
-// Bounds: with |x| <= 128 and 0 <= u <= largest a product lies in [-128 · largest, 127 · largest]. vpmaddubsw saturates:
-// two of them fit int16 while largest <= 128. vpaddw wraps: n additions of two fit while 256 · n · largest <= 2^15, the
-// lower end included. vpdpbusd and the additions to int32 wrap: n of four fit while 512 · n · largest <= 2^31.
+// Bounds: with |x| <= 128 and 0 <= u <= largest a product lies in [-128 · largest, 127 · largest]. vpmaddubsw
+// saturates: two of them fit int16 while largest <= 128. vpaddw wraps: n additions of two fit while 256 · n · largest
+// <= 2^15, the lower end included. vpdpbusd and the additions to int32 wrap: n of four fit while 512 · n · largest <=
+// 2^31.
 #pragma once
 
 #include <cstring>
@@ -93,9 +94,7 @@ SYLVESTER_INLINE Words dot(Words sums, Bytes u, Bytes x) {
 SYLVESTER_INLINE Halves dot(Halves sums, Bytes u, Bytes x) {
   return sums + (Halves)_mm512_maddubs_epi16((__m512i)u, (__m512i)x);
 }
-SYLVESTER_INLINE Words widen(Halves sums) {
-  return (Words)_mm512_madd_epi16((__m512i)sums, _mm512_set1_epi16(1));
-}
+SYLVESTER_INLINE Words widen(Halves sums) { return (Words)_mm512_madd_epi16((__m512i)sums, _mm512_set1_epi16(1)); }
 #elif defined(SYLVESTER_LEVEL_avxvnni)
 SYLVESTER_INLINE Words dot(Words sums, Bytes u, Bytes x) {
   return (Words)_mm256_dpbusd_avx_epi32((__m256i)sums, (__m256i)u, (__m256i)x);
@@ -104,9 +103,7 @@ SYLVESTER_INLINE Words dot(Words sums, Bytes u, Bytes x) {
 SYLVESTER_INLINE Halves dot(Halves sums, Bytes u, Bytes x) {
   return sums + (Halves)_mm256_maddubs_epi16((__m256i)u, (__m256i)x);
 }
-SYLVESTER_INLINE Words widen(Halves sums) {
-  return (Words)_mm256_madd_epi16((__m256i)sums, _mm256_set1_epi16(1));
-}
+SYLVESTER_INLINE Words widen(Halves sums) { return (Words)_mm256_madd_epi16((__m256i)sums, _mm256_set1_epi16(1)); }
 #else
 SYLVESTER_INLINE Words dot(Words sums, Bytes u, Bytes x) {
   for (int r = 0; r < static_cast<int>(kLaneRows); ++r) {

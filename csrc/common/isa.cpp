@@ -56,8 +56,7 @@ bool isa_supported(Isa level) noexcept {
     case Isa::avx2: return avx2;
     case Isa::avxvnni: return avx2 && __builtin_cpu_supports("avxvnni");
     case Isa::avx512: return avx512;
-    case Isa::avx512vnni:
-      return avx512 && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi");
+    case Isa::avx512vnni: return avx512 && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi");
     default: return false;
   }
 #else

@@ -40,8 +40,7 @@ struct Levels {
   namespace avxvnni { extern const Dots dots; } \
   namespace avx512 { extern const Dots dots; } \
   namespace avx512vnni { extern const Dots dots; } \
-  constexpr Levels<Dots> dot_levels{ \
-      {&scalar::dots, &avx2::dots, &avxvnni::dots, &avx512::dots, &avx512vnni::dots}};
+  constexpr Levels<Dots> dot_levels{{&scalar::dots, &avx2::dots, &avxvnni::dots, &avx512::dots, &avx512vnni::dots}};
 #else
 #define SYLVESTER_LEVELS(Kernels) \
   namespace scalar { extern const Kernels kernels; } \

@@ -12,10 +12,11 @@ using sylvester::lowbit_matmul::kUnitBytes;
 template <class Cut, int kRows, int kGroups>
 struct Direct {
   static constexpr int kClasses = Cut::kClasses;
-  // Units until the sums of a class must be emptied: class 0 holds the smallest operands, the last class the greatest.
-  static constexpr int64_t kPerUnit = (Cut::kCount + kClasses - 1) / kClasses;  // dots a class adds in a unit
+  // Dots a class adds in a unit, units until its sums must be emptied, and until those of any but class 0 must
+  static constexpr int64_t kPerUnit = (Cut::kCount + kClasses - 1) / kClasses;
   static constexpr int64_t units_of(int c) { return most_dots(Cut::largest(c)) / kPerUnit; }
   static constexpr int64_t kInner = units_of(kClasses - 1), kOuter = units_of(0) / kInner * kInner;
+  static constexpr int64_t kAhead = 512;  // bytes: one row of x leaves time for little but waiting
 
   Words total[kRows][kGroups][kParts];
   Sums sum[kClasses][kRows][kGroups][kParts];
@@ -35,10 +36,24 @@ struct Direct {
   }
   template <int c>
   SYLVESTER_INLINE void empty(Constant<c> index) {
-    for_sums([&](int r, int g, int p) SYLVESTER_LAMBDA {
-      total[r][g][p] += Cut::valued(index, widen(sum[c][r][g][p]));
+    for_sums([&](int r, int g, int p)
+                 SYLVESTER_LAMBDA { total[r][g][p] += Cut::valued(index, widen(sum[c][r][g][p])); });
+  }
+  // One row: its codes serve all groups, and each register of weights is used up before the next
+  SYLVESTER_INLINE void unit(const int8_t* x, const uint8_t* const* weights, int64_t offset) {
+    Bytes codes[Cut::kCount];
+    for_constants<Cut::kCount>([&](auto i) SYLVESTER_LAMBDA { codes[i] = quad(x + 4 * Cut::quad_of(i)); });
+    for_sums([&](int, int g, int p) SYLVESTER_LAMBDA {
+      Cut cut;
+      cut.cut(load_bytes(weights[g] + offset + p * kWidth));
+      if (p == 0) __builtin_prefetch(weights[g] + offset + kAhead);
+      for_constants<Cut::kCount>([&](auto i) SYLVESTER_LAMBDA {
+        Sums& s = sum[Cut::class_of(i)][0][g][p];
+        s = dot(s, cut.get(i), codes[i]);
+      });
     });
   }
+  // More rows: an operand serves all of them
   SYLVESTER_INLINE void unit(const int8_t* x, int64_t stride, const uint8_t* const* weights, int64_t offset) {
     Cut cuts[kGroups][kParts];
 #pragma GCC unroll 4
@@ -68,7 +83,13 @@ struct Direct {
       for (int64_t inner = outer; inner < outer_end; inner += kInner) {
         const int64_t end = outer_end - inner < kInner ? outer_end : inner + kInner;
         for_constants<kClasses, 1>([&](auto c) SYLVESTER_LAMBDA { clear(c); });
-        for (int64_t i = inner; i < end; ++i) unit(x + i * columns, stride, weights, i * kUnitBytes);
+        for (int64_t i = inner; i < end; ++i) {
+          if constexpr (kRows == 1) {
+            unit(x + i * columns, weights, i * kUnitBytes);
+          } else {
+            unit(x + i * columns, stride, weights, i * kUnitBytes);
+          }
+        }
         for_constants<kClasses, 1>([&](auto c) SYLVESTER_LAMBDA { empty(c); });
       }
       empty(Constant<0>());

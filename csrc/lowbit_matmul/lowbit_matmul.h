@@ -73,9 +73,15 @@ constexpr int64_t code_stride(Format format, int64_t columns) {
   return ((unit_count(format, columns) * unit_columns(format) + kRowBytes - 1) / kRowBytes | 1) * kRowBytes;
 }
 
-// A byte of five trits, Σ_f u_f 3^f, in the layout and back
-constexpr uint8_t trits_to_layout(int b) { return static_cast<uint8_t>(b < 121 ? 128 + 121 - b : b - 121); }
-constexpr int trits_of_layout(uint8_t byte) { return byte < 128 ? 121 + byte : 121 - (byte - 128); }
+// A byte of five trits, b = Σ_f u_f 3^f, in the layout and back
+constexpr uint8_t trits_to_layout(int b) {
+  const int v = b % 81 - 40;
+  return static_cast<uint8_t>(41 * (b / 81) + (v < 0 ? 128 - v : v));
+}
+constexpr int trits_of_layout(uint8_t byte) {
+  const int v = byte % 128 % 41;
+  return 81 * (byte % 128 / 41) + 40 + (byte < 128 ? v : -v);
+}
 
 struct Weights {
   const uint8_t* layout;  // (groups, units, 64)
@@ -104,10 +110,11 @@ struct Integer {
   int64_t group_begin, group_end;  // the columns of y to write: 16 · group_begin up to min(16 · group_end, N)
   void* work;                      // kIntegerWork bytes
 };
-constexpr int64_t kPanelQuads = 120;  // unpacked at a time, 4 columns each: whole units of every format
-constexpr int64_t kBlockRows = 256;   // of x, whose sums stay in the second-level cache
+constexpr int64_t kPanelQuads = 120;           // unpacked at a time, 4 columns each: whole units of every format
+constexpr int64_t kIntegerRows = 256;          // of x at a time
+constexpr int64_t kTotals = 3 * kIntegerRows;  // sums of 16 columns kept until they are scaled
 // Totals, and a panel for each half of a code
-constexpr int64_t kIntegerWork = kBlockRows * kGroup * 4 + 2 * kPanelQuads * kUnitBytes;
+constexpr int64_t kIntegerWork = kTotals * kGroup * 4 + 2 * kPanelQuads * kUnitBytes;
 
 constexpr int64_t kPanel = 320;  // columns decoded at a time: whole units of every format, whole sums of 16
 constexpr int64_t kRealRows = 256;

@@ -5,22 +5,26 @@
 
 namespace {
 
-using sylvester::size_of;
+using sylvester::lowbit_matmul::Coding;
 using sylvester::lowbit_matmul::Integer;
-using sylvester::lowbit_matmul::kBlockRows;
+using sylvester::lowbit_matmul::kIntegerRows;
+using sylvester::lowbit_matmul::kTotals;
 using sylvester::lowbit_matmul::unit_columns;
 
 // Tiles of products that decode as they go. With 32 registers and a dot product on half of the pipes, decoding is free
 // for any number of rows; else a panel is unpacked for 8 and more.
 #if defined(SYLVESTER_LEVEL_avx512vnni)
 constexpr bool kPanels = false;
-constexpr int kTileRows = 8, kAlone = 3, kTogether = 2;  // groups for one row and for more
+constexpr int kTileRows = 8, kTogether = 2;
+constexpr int alone(Format format) { return format == Format::trits ? 2 : 3; }  // groups at a time for one row
 #elif defined(SYLVESTER_LEVEL_scalar)
 constexpr bool kPanels = false;
-constexpr int kTileRows = 4, kAlone = 1, kTogether = 1;
+constexpr int kTileRows = 4, kTogether = 1;
+constexpr int alone(Format) { return 1; }
 #else
 constexpr bool kPanels = true;
-constexpr int kTileRows = 4, kAlone = kHalfSums ? 3 : 1, kTogether = 1;
+constexpr int kTileRows = 4, kTogether = 1;
+constexpr int alone(Format format) { return kHalfSums && format != Format::trits ? 2 : 1; }
 #endif
 constexpr int64_t kLeastPanelRows = 8;
 
@@ -32,79 +36,98 @@ constexpr int places_of(Format format, int rows) {
   return fields < 4 ? fields : 4;
 }
 
+// Totals of rows [m, m + rows) and of groups from `group` on
 template <Format format>
-struct Multiply {
-  static constexpr auto kCoding = coding_of(format);
+struct Block {
   const Integer& call;
+  int32_t* totals;
+  int64_t m, rows, group;
 
-  // Σ w x from Σ u x, scaled, to row m and the columns of a group
-  SYLVESTER_INLINE void write(int64_t m, int64_t group, const Columns<Vector>& columns, const Words* sums) const {
-    const Words shift = all_words(static_cast<int32_t>(kCoding.zero * static_cast<uint32_t>(call.x.sums[m])));
-    Words acc[kParts];
-    for (int p = 0; p < kParts; ++p) acc[p] = sums[p] * kCoding.mult - shift;
-    const Vector scale = mul(broadcast<Vector>(call.x.scale[m]), columns.scale);
-    char* y = static_cast<char*>(call.y) + (m * call.y_stride + group * kGroup) * size_of(call.dtype);
-    store_columns(y, call.dtype, fma(to_vector(acc), scale, columns.bias), columns_of(call.w, group));
-  }
+  const uint8_t* weights(int64_t g) const { return call.w.layout + (group + g) * call.w.units * kUnitBytes; }
+  const int8_t* x(int64_t r) const { return call.x.x + (m + r) * call.x.stride; }
+  int32_t* total(int64_t g, int64_t r) const { return totals + (g * rows + r) * kLanes; }
 
+  // Rows from r on, kRows at a time; returns the row behind
   template <int kRows, int kGroups>
-  __attribute__((noinline)) void direct(int64_t m, int64_t group, int64_t step) const {
-    constexpr int kPlaces = places_of(format, kRows);
-    Direct<Operands<format, kPlaces>, kRows, kGroups> product;
-    const uint8_t* weights[kGroups];
-    for (int g = 0; g < kGroups; ++g) weights[g] = call.w.layout + (group + g * step) * call.w.units * kUnitBytes;
-    product.run(call.x.x + m * call.x.stride, call.x.stride, weights, call.w.units, unit_columns(format));
-#pragma GCC unroll 4
-    for (int g = 0; g < kGroups; ++g) {
-      const Columns<Vector> columns(call.w, group + g * step);
-#pragma GCC unroll 12
-      for (int r = 0; r < kRows; ++r) write(m + r, group + g * step, columns, product.total[r][g]);
+  __attribute__((noinline)) int64_t direct(int64_t r, int64_t first, int64_t step) const {
+    const uint8_t* from[kGroups];
+    for (int g = 0; g < kGroups; ++g) from[g] = weights(first + g * step);
+    for (; r + kRows <= rows; r += kRows) {
+      Direct<Operands<format, places_of(format, kRows)>, kRows, kGroups> product;
+      product.run(x(r), call.x.stride, from, call.w.units, unit_columns(format));
+      product.for_sums([&](int i, int g, int p) SYLVESTER_LAMBDA {
+        store_words(total(first + g * step, r + i) + p * kLaneRows, product.total[i][g][p]);
+      });
     }
-  }
-  // All rows of x by groups at a distance of step: each is a stream of its own for the whole call, which is what the
-  // hardware's prefetchers follow
-  template <int kGroups>
-  SYLVESTER_INLINE void rows(int64_t group, int64_t step) const {
-    int64_t m = 0;
-    if constexpr (kTileRows >= 8) {
-      for (; m + 8 <= call.x.rows; m += 8) direct<8, kGroups>(m, group, step);
-    }
-    for (; m + 4 <= call.x.rows; m += 4) direct<4, kGroups>(m, group, step);
-    for (; m + 2 <= call.x.rows; m += 2) direct<2, kGroups>(m, group, step);
-    for (; m < call.x.rows; ++m) direct<1, kGroups>(m, group, step);
+    return r;
   }
   template <int kGroups>
-  void streams() const {
-    const int64_t step = (call.group_end - call.group_begin) / kGroups;
-    for (int64_t i = 0; i < step; ++i) rows<kGroups>(call.group_begin + i, step);
-    for (int64_t group = call.group_begin + kGroups * step; group < call.group_end; ++group) rows<1>(group, 0);
+  SYLVESTER_INLINE void all_rows(int64_t first, int64_t step) const {
+    int64_t r = 0;
+    if constexpr (kTileRows >= 8) r = direct<8, kGroups>(r, first, step);
+    r = direct<4, kGroups>(r, first, step);
+    r = direct<2, kGroups>(r, first, step);
+    direct<1, kGroups>(r, first, step);
   }
-  void panels() const {
-    auto* totals = static_cast<int32_t*>(call.work);
-    const Panel<format> panel{reinterpret_cast<uint8_t*>(totals + kBlockRows * kLanes), totals};
-    for (int64_t first = 0; first < call.x.rows; first += kBlockRows) {
-      const int64_t count = call.x.rows - first < kBlockRows ? call.x.rows - first : kBlockRows;
-      for (int64_t group = call.group_begin; group < call.group_end; ++group) {
-        panel.run(call.x.x + first * call.x.stride, call.x.stride, count,
-                  call.w.layout + group * call.w.units * kUnitBytes, call.w.units);
-        const Columns<Vector> columns(call.w, group);
-        for (int64_t m = 0; m < count; ++m) {
-          Words sums[kParts];
-          for (int p = 0; p < kParts; ++p) sums[p] = load_words(totals + m * kLanes + p * kLaneRows);
-          write(first + m, group, columns, sums);
+  // kGroups groups at a time, far apart: each is a stream of its own along all of them, which prefetchers can follow
+  template <int kGroups>
+  void streams(int64_t groups) const {
+    const int64_t step = groups / kGroups;
+    for (int64_t g = 0; g < step; ++g) all_rows<kGroups>(g, step);
+    for (int64_t g = kGroups * step; g < groups; ++g) all_rows<1>(g, 0);
+  }
+  // Σ w x from Σ u x, scaled
+  template <class T>
+  void write(int64_t groups) const {
+    constexpr Coding kCoding = coding_of(format);
+    for (int64_t g = 0; g < groups; ++g) {
+      const Columns<Vector> columns(call.w, group + g);
+      const int64_t count = columns_of(call.w, group + g);
+      T* y = static_cast<T*>(call.y) + m * call.y_stride + (group + g) * kGroup;
+      for (int64_t r = 0; r < rows; ++r, y += call.y_stride) {
+        Words acc[kParts];
+        const Words shift = all_words(call.x.sums[m + r]) * uint32_t{kCoding.zero};
+        for (int p = 0; p < kParts; ++p) {
+          acc[p] = load_words(total(g, r) + p * kLaneRows) * uint32_t{kCoding.mult} - shift;
         }
+        const Vector scale = mul(broadcast<Vector>(call.x.scale[m + r]), columns.scale);
+        store_columns<Vector, T>(y, fma(to_vector(acc), scale, columns.bias), count);
       }
+    }
+  }
+  void run(int64_t groups) const {
+    sum(groups);
+    switch (call.dtype) {
+      case Dtype::float32: return write<float>(groups);
+      case Dtype::bfloat16: return write<bfloat16>(groups);
+      case Dtype::float16: return write<float16>(groups);
+      case Dtype::float64: return;  // codes are never multiplied in float64
+    }
+  }
+  void sum(int64_t groups) const {
+    if (kPanels && rows >= kLeastPanelRows) {
+      auto* panel = static_cast<uint8_t*>(call.work) + kTotals * kGroup * sizeof(int32_t);
+      for (int64_t g = 0; g < groups; ++g)
+        Panel<format>{panel, total(g, 0)}.run(x(0), call.x.stride, rows, weights(g), call.w.units);
+    } else {
+      rows == 1 ? streams<alone(format)>(groups) : streams<kTogether>(groups);
     }
   }
 };
 
 struct Body {
   const Integer& call;
+
   template <Format format>
   void run() const {
-    const Multiply<format> multiply{call};
-    if (kPanels && call.x.rows >= kLeastPanelRows) return multiply.panels();
-    call.x.rows == 1 ? multiply.template streams<kAlone>() : multiply.template streams<kTogether>();
+    auto* totals = static_cast<int32_t*>(call.work);
+    for (int64_t m = 0; m < call.x.rows; m += kIntegerRows) {
+      const int64_t rows = call.x.rows - m < kIntegerRows ? call.x.rows - m : kIntegerRows, most = kTotals / rows;
+      for (int64_t group = call.group_begin; group < call.group_end; group += most) {
+        const int64_t groups = call.group_end - group < most ? call.group_end - group : most;
+        Block<format>{call, totals, m, rows, group}.run(groups);
+      }
+    }
   }
 };
 

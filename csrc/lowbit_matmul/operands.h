@@ -21,9 +21,9 @@ SYLVESTER_INLINE void for_constants(const Visit& visit) {
   }
 }
 
-// A field is read where it stands, times 2^place, or shifted down first: kPlaces fields are read between two shifts. Each
-// place has sums of its own, which are shifted once at the end. int16 sums take int8 as two fields of 4 bits, both times
-// the same codes of x, the upper one's sums to be multiplied by 16.
+// A field is read where it stands, times 2^place, or shifted down first: kPlaces fields are read between two shifts.
+// Each place has sums of its own, which are shifted once at the end. int16 sums take int8 as two fields of 4 bits, both
+// times the same codes of x, the upper one's sums to be multiplied by 16.
 template <Format format, int kPlaces>
 struct Operands {
   static constexpr int kFields = coding_of(format).fields;
@@ -55,41 +55,41 @@ struct Operands {
   }
 };
 
-// Five digits of base 3. The layout holds |v| and the sign of v = Σ_i w_i 3^i in bit 7, so that tables of 128 entries do.
+// Five trits: the last, and the first four or their mirror (trits_to_layout())
 #if defined(SYLVESTER_LEVEL_avx512vnni)
 struct TritTables {
-  alignas(64) uint8_t fields[128], last[128];  // u of digits 0 to 3 at 2 bits each, and of digit 4
+  alignas(64) uint8_t first[128], last[128];  // u of digits 0 to 3 at 2 bits each, and of digit 4
 };
 constexpr TritTables trit_tables() {
   TritTables tables{};
-  for (int magnitude = 0; magnitude < 128; ++magnitude) {
-    const int b = magnitude <= 121 ? magnitude + 121 : 121;
-    tables.fields[magnitude] = static_cast<uint8_t>(b % 3 | b / 3 % 3 << 2 | b / 9 % 3 << 4 | b / 27 % 3 << 6);
-    tables.last[magnitude] = static_cast<uint8_t>(b / 81);
+  for (int byte = 0; byte < 128; ++byte) {
+    const int b = sylvester::lowbit_matmul::trits_of_layout(static_cast<uint8_t>(byte < 123 ? byte : 0));
+    tables.first[byte] = static_cast<uint8_t>(b % 3 | b / 3 % 3 << 2 | b / 9 % 3 << 4 | b / 27 % 3 << 6);
+    tables.last[byte] = static_cast<uint8_t>(b / 81);
   }
   return tables;
 }
 constexpr TritTables kTritTables = trit_tables();
 
-SYLVESTER_INLINE Bytes looked_up(const uint8_t* table, Bytes v, __mmask64 negative, int mirror) {
-  const __m512i low = _mm512_load_si512(table), high = _mm512_load_si512(table + 64);
-  const __m512i u = _mm512_permutex2var_epi8(low, (__m512i)v, high);
-  return (Bytes)_mm512_mask_sub_epi8(u, negative, _mm512_set1_epi8(static_cast<char>(mirror)), u);
+// Bits 0 to 6 of each byte choose
+SYLVESTER_INLINE __m512i looked_up(const uint8_t* table, Bytes v) {
+  return _mm512_permutex2var_epi8(_mm512_load_si512(table), (__m512i)v, _mm512_load_si512(table + 64));
 }
 
 template <int kPlaces>
 struct Operands<Format::trits, kPlaces> {
-  static constexpr int kCount = 5, kClasses = kPlaces;
+  using First = Operands<Format::ternary, kPlaces>;
+  static constexpr int kCount = 5, kClasses = kPlaces == 1 ? 1 : kPlaces + 1;  // class 0 is the last digit's
   static constexpr int quad_of(int i) { return i; }
-  static constexpr int class_of(int i) { return i % 4 % kClasses; }
-  static constexpr int largest(int c) { return 2 << 2 * c; }
+  static constexpr int class_of(int i) { return kPlaces == 1 || i == 4 ? 0 : First::class_of(i) + 1; }
+  static constexpr int largest(int c) { return kPlaces == 1 || c == 0 ? 2 : First::largest(c - 1); }
 
-  Operands<Format::ternary, kPlaces> first;
+  First first;
   Bytes last;
   SYLVESTER_INLINE void cut(Bytes v) {
-    const __mmask64 negative = _mm512_movepi8_mask((__m512i)v);
-    first.cut(looked_up(kTritTables.fields, v, negative, 0xAA));
-    last = looked_up(kTritTables.last, v, negative, 2);
+    const __m512i u = looked_up(kTritTables.first, v), mirror = _mm512_set1_epi8(static_cast<char>(0xAA));
+    first.cut((Bytes)_mm512_mask_sub_epi8(u, _mm512_movepi8_mask((__m512i)v), mirror, u));
+    last = (Bytes)looked_up(kTritTables.last, v);
   }
   template <int i>
   SYLVESTER_INLINE Bytes get(Constant<i> index) const {
@@ -100,8 +100,8 @@ struct Operands<Format::trits, kPlaces> {
     }
   }
   template <int c>
-  static SYLVESTER_INLINE Words valued(Constant<c> index, Words sums) {
-    return Operands<Format::ternary, kPlaces>::valued(index, sums);
+  static SYLVESTER_INLINE Words valued(Constant<c>, Words sums) {
+    return c == 0 ? sums : First::valued(Constant<(c > 0 ? c - 1 : 0)>(), sums);
   }
 };
 #else
@@ -113,17 +113,20 @@ struct Operands<Format::trits, kPlaces> {
   static constexpr int largest(int) { return 2; }
 
   Bytes digit[5];
-  // b = v + 121 < 243 as a fraction of 2^14, t = ceil(270 b / 4): 270 · 243 / 2^16 = 1.0012, so that t / 2^14 lies in
-  // [b / 243, (b + 1) / 243), whose digits, from the last on, are the whole parts of tripling it.
+  // The first four as a fraction of 2^14, t = 203 b with b < 81: 203 · 81 / 2^14 = 1.0036, so that t / 2^14 lies in
+  // [b / 81, (b + 1) / 81), whose digits, from the last on, are the whole parts of tripling it.
   SYLVESTER_INLINE void cut(Bytes v) {
     using Signed [[gnu::vector_size(kWidth)]] = int8_t;
-    const Bytes negative = (Bytes)((Signed)v < 0), magnitude = v & all_bytes(127);
-    const Bytes b = ((magnitude ^ negative) - negative) + all_bytes(121);
-    Halves even = fraction((Halves)b & 0xff), odd = fraction((Halves)b >> 8);
-    for_constants<5>([&](auto i) SYLVESTER_LAMBDA {
+    const Bytes negative = (Bytes)((Signed)v < 0), size = v & all_bytes(127);
+    const Bytes one = (Bytes)((Signed)size > 40), two = (Bytes)((Signed)size > 81);
+    const Bytes magnitude = size - (one & all_bytes(41)) - (two & all_bytes(41));
+    const Bytes b = ((magnitude ^ negative) - negative) + all_bytes(40);
+    digit[4] = Bytes{} - one - two;
+    Halves even = ((Halves)b & 0xff) * 203, odd = ((Halves)b >> 8) * 203;
+    for_constants<4>([&](auto i) SYLVESTER_LAMBDA {
       even += even << 1;
       odd += odd << 1;
-      digit[4 - i] = (Bytes)(even >> 14 | odd >> 14 << 8);
+      digit[3 - i] = (Bytes)(even >> 14 | odd >> 14 << 8);
       even &= 0x3fff;
       odd &= 0x3fff;
     });
@@ -133,9 +136,6 @@ struct Operands<Format::trits, kPlaces> {
     return digit[i];
   }
   static SYLVESTER_INLINE Words valued(Constant<0>, Words sums) { return sums; }
-
- private:
-  static SYLVESTER_INLINE Halves fraction(Halves b) { return (b * 270 + 3) >> 2; }
 };
 #endif
 

@@ -16,9 +16,9 @@ struct Panel {
   static constexpr int64_t kUnits = kPanelQuads / kUnitQuads, kQuads = kUnits * kUnitQuads;
   static constexpr int64_t kMost = most_dots(Cut::largest(0)), kBlock = kMost < kQuads ? kMost : kQuads;
   // A tile's sums, two operands, the codes and a product: of 32 registers or of 16
-  static constexpr int kRows = kParts == 1 ? 12 : kHalfSums ? 5 : 6;
+  static constexpr int kRows = kParts == 1 ? 12 : 6;
 
-  uint8_t* bytes;  // (classes, kPanelQuads, 64)
+  uint8_t* bytes;   // (classes, kPanelQuads, 64)
   int32_t* totals;  // (rows, 16)
 
   static SYLVESTER_INLINE uint8_t* at(uint8_t* bytes, int c, int64_t q) {
@@ -68,9 +68,8 @@ struct Panel {
   __attribute__((noinline)) void tile(const int8_t* x, int64_t stride, int64_t m, int64_t quads) const {
     for (int64_t begin = 0; begin < quads; begin += kBlock) {
       const int64_t end = quads - begin < kBlock ? quads : begin + kBlock;
-      for_constants<Cut::kClasses>([&](auto c) SYLVESTER_LAMBDA {
-        block<kTile, c>(x + m * stride, stride, totals + m * kLanes, begin, end);
-      });
+      for_constants<Cut::kClasses>(
+          [&](auto c) SYLVESTER_LAMBDA { block<kTile, c>(x + m * stride, stride, totals + m * kLanes, begin, end); });
     }
   }
   // totals = Σ u x of `rows` rows of x and the 16 columns at weights
@@ -81,8 +80,10 @@ struct Panel {
       unpack(weights + first * kUnitBytes, count);
       const int8_t* codes = x + first * kColumns;
       int64_t m = 0;
-      for (; m + kRows <= rows; m += kRows) tile<kRows>(codes, stride, m, count * kUnitQuads);
+      // Eight rows are two tiles of four, not six and two
+      for (; m + kRows <= rows && rows - m != 8; m += kRows) tile<kRows>(codes, stride, m, count * kUnitQuads);
       for (; m + 4 <= rows; m += 4) tile<4>(codes, stride, m, count * kUnitQuads);
+      for (; m + 2 <= rows; m += 2) tile<2>(codes, stride, m, count * kUnitQuads);
       for (; m < rows; ++m) tile<1>(codes, stride, m, count * kUnitQuads);
     }
   }
