@@ -30,6 +30,7 @@ from typing import Any
 import torch
 
 from .gpu_checks import check_options, check_scans, check_transforms
+from .gpu_codes import check_codes, codes_targets, timed_codes
 from .gpu_device import Bench, Calls
 
 Group = tuple[str, Callable[[], Calls]]
@@ -192,7 +193,9 @@ def main(arguments: list[str] | None = None) -> int:
     torch.manual_seed(0)
     began, samples = time.perf_counter(), 1 if b.tiny else 15
     checked = {
-        name: fraction for check in (check_transforms, check_scans, check_options) for name, fraction in check(b)
+        name: fraction
+        for check in (check_transforms, check_codes, check_scans, check_options)
+        for name, fraction in check(b)
     }
     wrong = {name: fraction for name, fraction in checked.items() if not fraction <= 1}
     print(f"{len(checked)} checks, worst {max(checked.values()):.2f} of what is allowed, {len(wrong)} wrong")
@@ -201,7 +204,7 @@ def main(arguments: list[str] | None = None) -> int:
     if wrong:
         return 1
     seconds: dict[str, dict[str, float]] = {}
-    for timed in (timed_transforms, timed_scans, timed_options, *([tuned] if options.tune else [])):
+    for timed in (timed_transforms, timed_codes, timed_scans, timed_options, *([tuned] if options.tune else [])):
         for name, calls in timed(b):
             taken = b.time(calls(), samples)
             seconds[name] = {call: statistics.median(values) for call, values in taken.items()}
@@ -212,7 +215,7 @@ def main(arguments: list[str] | None = None) -> int:
                 sep="\n",
             )
     report = machine() | {"worst_check": max(checked.values()), "checks": len(checked), "seconds": seconds}
-    for name, (measured, limit) in targets(seconds).items():
+    for name, (measured, limit) in (targets(seconds) | codes_targets(seconds)).items():
         print(f"{'met   ' if measured <= limit else 'MISSED'}  {name}: {measured:.3g}, limit {limit:g}")
         report.setdefault("targets", {})[name] = {"measured": measured, "limit": limit}
     print(f"{time.perf_counter() - began:.0f} s")

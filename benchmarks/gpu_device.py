@@ -35,7 +35,7 @@ class Bench:
         if tiny:
             load("._interpreter").convert_one_element_arrays()
         self.transforms, self.scans = load(".hadamard_transform"), load(".hadamard_scan")
-        self.backwards = load("._hadamard_scan_adjoint")
+        self.backwards, self.codes = load("._hadamard_scan_adjoint"), load(".hadamard_quantize")
         self.flushed = None if tiny else torch.empty(FLUSH_BYTES // 4, device=self.device)
 
     def normal(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -23,7 +23,7 @@ MOST_OF_L2 = 3 << 18
 IN_DRAM = 1 << 28
 
 
-def _in_cache(block: int, dtype: torch.dtype = torch.float32) -> dict[int, Tensor]:
+def in_cache(block: int, dtype: torch.dtype = torch.float32) -> dict[int, Tensor]:
     """Row count -> random rows; the orthonormal transform keeps their size however often it is applied."""
     row_counts = [size // (block * dtype.itemsize) for size in IN_L2]
     return {rows: torch.randn(rows, block).to(dtype) for rows in row_counts}
@@ -31,7 +31,7 @@ def _in_cache(block: int, dtype: torch.dtype = torch.float32) -> dict[int, Tenso
 
 def _of_peak(block: int) -> float:
     """Time a row over block·log2(block) additions at the peak rate."""
-    inputs = _in_cache(block)
+    inputs = in_cache(block)
 
     def of_peak() -> float:
         rate = max(adds_per_second() for _ in range(5))
@@ -41,14 +41,14 @@ def _of_peak(block: int) -> float:
         return median_of_rounds(of_peak)
 
 
-def _memory(block: int, dtype: torch.dtype = torch.float32) -> Tensor:
+def memory(block: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Rows that no cache holds, as many for every dtype, on huge pages."""
     x = torch.ops.sylvester._fresh_copy(torch.empty(IN_DRAM // (block * 4), block, dtype=dtype))
     return x.normal_()
 
 
 def _of_memory(block: int) -> float:
-    x = _memory(block)
+    x = memory(block)
     with torch.inference_mode():
         return ratio(partial(hadamard_transform_, x), partial(torch.ops.sylvester._touch_, x), samples=7)
 
@@ -74,13 +74,13 @@ def _two_threads(block: int) -> float:
 
 def _16_bit_in_cache(block: int) -> float:
     """bf16 elements a second over float32 elements a second."""
-    wide, narrow = _in_cache(block), _in_cache(block, torch.bfloat16)
+    wide, narrow = in_cache(block), in_cache(block, torch.bfloat16)
     with torch.inference_mode():
         return median_of_rounds(lambda: slope(hadamard_transform_, wide) / slope(hadamard_transform_, narrow))
 
 
 def _16_bit_from_memory(block: int) -> float:
-    wide, narrow = _memory(block), _memory(block, torch.bfloat16)
+    wide, narrow = memory(block), memory(block, torch.bfloat16)
     with torch.inference_mode():
         return ratio(partial(hadamard_transform_, wide), partial(hadamard_transform_, narrow), samples=7)
 

@@ -8,6 +8,12 @@
 //
 // The kernel owns every tail: width is any multiple of block. One thread, no allocation, noexcept. What is quantised
 // has the bits that hadamard_transform writes in the arithmetic type with scale 1; scale multiplies the row's scale.
+//
+// Count, 16 floats: what hadamard_transform takes without its scale and its stores to memory, then 2 loads from the
+// nearest cache and 6 vector operations (quantize.h). Measured on Zen 4 at AVX-512 in the second-level cache, cycles
+// for 16 floats: 11.5, 12.6, 15.0 at n = 256, 1024, 4096, where the transform out of place takes 9.5, 10.5, 12.8; codes
+// take 1.6 of them, the largest 1.1, and a row 30 of its own, which only rows of 64 feel (13.8; 9.0). From DRAM the
+// codes cost a pause in reading: 2.7 of 12 cycles for rows as long as 4096.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +24,7 @@
 
 namespace sylvester::hadamard_quantize {
 
-// Room for several short rows, which run beside each other (kShort of quantize.h)
+// Room for several short rows, which run beside each other (rows_abreast of quantize.h)
 constexpr int64_t work_size(int64_t width) { return width > 4096 ? width : 4096; }
 
 struct Call {

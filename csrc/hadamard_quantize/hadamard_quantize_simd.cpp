@@ -35,7 +35,7 @@ void run_rows(const Call& call) {
   using Real = typename V::Real;
   Real *work = static_cast<Real*>(call.work), *scales = static_cast<Real*>(call.scales);
   // Without pre nothing depends on the place in the row: several are one long row.
-  const int64_t width = call.width, abreast = kPre ? 1 : rows_abreast(width);
+  const int64_t width = call.width, abreast = kPre ? 1 : rows_abreast<T>(call.rows, width);
   for (int64_t r = 0; r < call.rows; r += abreast) {
     const int64_t count = r + abreast < call.rows ? abreast : call.rows - r;
     Row<V, T, kPre> row{static_cast<const T*>(call.in) + r * width, work, static_cast<const Real*>(call.pre)};

@@ -11,7 +11,7 @@ template <class V, class T>
 void run_typed(const Call& call) {
   const T* in = static_cast<const T*>(call.in);
   auto* scales = static_cast<typename V::Real*>(call.scales);
-  const int64_t abreast = rows_abreast(call.width);
+  const int64_t abreast = rows_abreast<T>(call.rows, call.width);
   for (int64_t r = 0; r < call.rows; r += abreast) {
     const int64_t count = r + abreast < call.rows ? abreast : call.rows - r;
     quantize_rows<V>(in + r * call.width, count, call.width, call.limit, call.nibbles, call.codes + r * call.code_bytes,
