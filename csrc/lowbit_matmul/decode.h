@@ -34,18 +34,6 @@ SYLVESTER_INLINE void decode_unit(const uint8_t* unit, Real* w, int64_t k_step, 
   }
 }
 
-// The same with k_step 1: the columns of a row follow each other, so that its four bytes become whole vectors
-template <Format format, class Real>
-SYLVESTER_INLINE void decode_rows(const uint8_t* unit, Real* w, int64_t r_step) {
-  constexpr auto kCoding = coding_of(format);
-  for (int64_t r = 0; r < kGroup; ++r) {
-    for (int k = 0; k < 4 * kCoding.fields; ++k) {
-      const int value = kCoding.mult * field<format>(unit[4 * r + k % 4], k / 4) - kCoding.zero;
-      w[r * r_step + k] = static_cast<Real>(value);
-    }
-  }
-}
-
 // body.template run<format>() of the format at hand
 template <class Body>
 SYLVESTER_INLINE void with_format(Format format, const Body& body) {

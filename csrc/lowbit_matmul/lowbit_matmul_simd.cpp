@@ -77,38 +77,27 @@ struct RealBody {
 template <class V>
 struct InputBody {
   using Real = typename V::Real;
-  // A tile whose sums stay in registers: kRows rows and kVectors vectors of columns
-  static constexpr int kRows = 4, kVectors = V::kRegisters >= 16 ? 5 : 1;
+  static constexpr int64_t kAtOnce = 4 * kLanes;  // columns whose sums stay in registers
   const Input& call;
 
-  // sums (row m on) += grad (row m on, 16 columns) times 16 rows of weights
-  template <int kCount>
-  void add(const Real* weights, const Real* grad, Real* sums) const {
-    for (int64_t k = 0; k < kPanel; k += kVectors * kLanes) {
-      V sum[kCount][kVectors];
-      for (auto& row : sum) {
-        for (V& part : row) part = zero<V>();
-      }
+  void add(const Real* weights, const Real* grad, Real* totals) const {
+    for (int64_t k = 0; k < kPanel; k += kAtOnce) {
+      V sum[4];
+      for (int v = 0; v < 4; ++v) sum[v] = zero<V>();
       for (int r = 0; r < kTerms; ++r) {
-        V w[kVectors];
-        for (int v = 0; v < kVectors; ++v) w[v] = load<V>(weights + r * kPanel + k + v * kLanes);
-        for (int i = 0; i < kCount; ++i) {
-          const V g = broadcast<V>(grad[i * call.grad_stride + r]);
-          for (int v = 0; v < kVectors; ++v) sum[i][v] = fma(g, w[v], sum[i][v]);
-        }
+        const V g = broadcast<V>(grad[r]);
+        for (int v = 0; v < 4; ++v) sum[v] = fma(g, load<V>(weights + r * kPanel + k + v * kLanes), sum[v]);
       }
-      for (int i = 0; i < kCount; ++i) {
-        for (int v = 0; v < kVectors; ++v) {
-          Real* to = sums + i * kPanel + k + v * kLanes;
-          store(to, ::add(load<V>(to), sum[i][v]));
-        }
+      for (int v = 0; v < 4; ++v) {
+        Real* total = totals + k + v * kLanes;
+        store(total, ::add(load<V>(total), sum[v]));
       }
     }
   }
   template <Format format>
   void run() const {
     constexpr int64_t kColumns = unit_columns(format), kUnits = kPanel / kColumns;
-    static_assert(kPanel % kColumns == 0 && kPanel % (kVectors * kLanes) == 0 && kTerms == kGroup);
+    static_assert(kPanel % kColumns == 0 && kPanel % kAtOnce == 0 && kTerms == kGroup);
     Real* weights = static_cast<Real*>(call.work);
     Real* sums = weights + kGroup * kPanel;
     Real* totals = sums + kPanelRows * kPanel;
@@ -117,11 +106,12 @@ struct InputBody {
     const int64_t first = call.panel * kUnits, left = call.units - first, units = left < kUnits ? left : kUnits;
     for (int64_t group = 0; group < call.grad_stride / kGroup; ++group) {
       const uint8_t* unit = call.layout + (group * call.units + first) * kUnitBytes;
-      for (int64_t u = 0; u < units; ++u) decode_rows<format>(unit + u * kUnitBytes, weights + u * kColumns, kPanel);
-      const Real* grad = static_cast<const Real*>(call.grad) + group * kGroup;
-      int64_t m = 0;
-      for (; m + kRows <= call.rows; m += kRows) add<kRows>(weights, grad + m * call.grad_stride, sums + m * kPanel);
-      for (; m < call.rows; ++m) add<1>(weights, grad + m * call.grad_stride, sums + m * kPanel);
+      for (int64_t u = 0; u < units; ++u) {
+        decode_unit<format>(unit + u * kUnitBytes, weights + u * kColumns, 1, kPanel);
+      }
+      for (int64_t m = 0; m < call.rows; ++m) {
+        add(weights, static_cast<const Real*>(call.grad) + m * call.grad_stride + group * kGroup, sums + m * kPanel);
+      }
       if ((group + 1) % (kPanel / kGroup) != 0 && (group + 1) * kGroup != call.grad_stride) continue;
       for (int64_t i = 0; i < call.rows * kPanel; i += kLanes) {
         store(totals + i, ::add(load<V>(totals + i), load<V>(sums + i)));
