@@ -102,6 +102,9 @@ def test_a_state_that_does_not_fit_leaves_the_layer_alone(source: TernaryLinear,
         layer.load_state_dict({"packed": state["packed"], "weight": layer.weight, "bias": layer.bias})
     with pytest.raises(RuntimeError, match="bits=None and cannot be frozen"):
         QuantLinear(24, 5, None).load_state_dict(state)
+    state._metadata[""]["version"] = 2
+    with pytest.raises(RuntimeError, match="version 2 of TernaryLinear"):
+        layer.load_state_dict(state)
     assert not layer.frozen and torch.equal(layer(x), expected)
 
 
@@ -167,6 +170,8 @@ def test_conversion_leaves_packed_and_scale_as_they_are(dtype: torch.dtype) -> N
     output = layer(x.to(dtype))
     assert output.dtype == dtype
     torch.testing.assert_close(output.float(), expected, rtol=2e-2, atol=2e-2)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(x).dtype == torch.bfloat16
     assert layer.to("meta").scale.is_meta
 
 

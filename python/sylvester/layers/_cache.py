@@ -109,6 +109,15 @@ class CachingModule(nn.Module):
                 f"this sylvester reads up to version {self._version}"
             )
             return
+        own = {name[len(prefix) :]: value for name, value in state_dict.items() if name.startswith(prefix)}
+        problem = self._prepare_to_load(own)
+        if problem is not None:
+            error_msgs.append(f"{prefix or type(self).__name__}: {problem}")
+            return
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
+
+    def _prepare_to_load(self, state: dict[str, Any]) -> str | None:
+        """Become what ``state`` (by own names) can be copied to, or return why that cannot be."""
+        return None

@@ -132,23 +132,17 @@ class Freezable(CachingModule):
             self.scale = scale.to(self.scale.device)
         return self
 
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *rest: Any
-    ) -> None:
-        given = {name: state_dict[prefix + name] for name in STATES if prefix + name in state_dict}
+    def _prepare_to_load(self, state: dict[str, Any]) -> str | None:
+        given = {name: state[name] for name in STATES if name in state}
         problem = self._misfit(given)
-        if problem is not None:
-            rest[-1].append(f"{prefix or type(self).__name__}: {problem}")
-            return
         own = self.weight if self.packed is None else self.packed
         device = None if own is None else own.device
-        if "packed" in given and self.packed is None:
-            packed, scale = (torch.empty_like(given[name], device=device) for name in ("packed", "scale"))
-            self._set_state(None, packed, scale)
+        if problem is None and "packed" in given and self.packed is None:
+            self._set_state(None, *(torch.empty_like(given[name], device=device) for name in ("packed", "scale")))
             self.eval()
-        elif "weight" in given and self.packed is not None:
+        elif problem is None and "weight" in given and self.packed is not None:
             self._set_state(nn.Parameter(torch.empty_like(given["weight"], device=device)), None, None)
-        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
+        return problem
 
     def _misfit(self, given: dict[str, Tensor]) -> str | None:
         """Why the state of a frozen layer is none of this layer, if it is not."""
