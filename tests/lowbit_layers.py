@@ -21,6 +21,10 @@ LAYERS = {
 }
 every_layer = pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS.keys())
 
+COMPILED = ("ternary", "ternary, rotated", "int4")
+"""Every way through the forward pass, for tests that take a second."""
+every_way = pytest.mark.parametrize("make", [LAYERS[name] for name in COMPILED], ids=COMPILED)
+
 FROZEN_BYTES = {
     # 5 rows of 24 weights, scale, bias
     "ternary": 5 * 6 + 4 + 20,

@@ -135,7 +135,7 @@ def tied(model: nn.Sequential) -> None:
 
 
 def parametrised(model: nn.Sequential) -> None:
-    nn.utils.weight_norm(model[2])
+    nn.utils.spectral_norm(model[2])
 
 
 def hooked(model: nn.Sequential) -> None:
@@ -145,7 +145,7 @@ def hooked(model: nn.Sequential) -> None:
 REFUSALS = {
     "tied": (tied, {}, "2 cannot be converted: its parameter is also 3.weight; leave it out by filter, or untie"),
     "hooks": (hooked, {}, "2 cannot be converted: it has hooks"),
-    "weight norm": (parametrised, {}, "2 cannot be converted: its parameters are not a plain weight"),
+    "spectral norm": (parametrised, {}, "2 cannot be converted: its parameters are not a plain weight"),
     "rotation": (None, {"rotate": 16}, "0.up cannot be converted: block_size .* got 16"),
     "nothing": (None, {"filter": lambda *_: False}, "no layer to convert: none of type Linear that the filter takes"),
     "factory": (None, {"by": partial(TernaryLinear, bits=3)}, "0.up cannot be converted: .* 'bits'"),

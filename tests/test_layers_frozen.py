@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lowbit_layers import FROZEN_BYTES, LAYERS, every_layer
+from lowbit_layers import FROZEN_BYTES, LAYERS, every_layer, every_way
 from sylvester.layers import BinaryLinear, QuantLinear, TernaryLinear, _freezing
 from sylvester.layers._lowbit import LowBitLinear
 
@@ -175,7 +175,7 @@ def test_conversion_leaves_packed_and_scale_as_they_are(dtype: torch.dtype) -> N
     assert layer.to("meta").scale.is_meta
 
 
-@every_layer
+@every_way
 @pytest.mark.parametrize("derived", [False, True], ids=["at once", "after a call"])
 def test_frozen_layer_compiles_and_exports(make: partial, derived: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A graph reads the layout where it is kept; it derives none itself."""

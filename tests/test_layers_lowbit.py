@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lowbit_layers import LAYERS, every_layer
+from lowbit_layers import LAYERS, every_layer, every_way
 from sylvester.layers import BinaryLinear, QuantLinear, TernaryLinear
 from sylvester.layers._lowbit import LowBitLinear
 from sylvester.ops.hadamard_transform import hadamard_transform
@@ -116,7 +116,7 @@ def test_layout_is_derived_once_without_gradients(monkeypatch: pytest.MonkeyPatc
     assert list(layer.buffers()) == [] and list(layer.state_dict()) == ["weight", "bias"]
 
 
-@every_layer
+@every_way
 def test_layer_compiles_in_one_graph_and_exports(make: partial) -> None:
     torch._dynamo.reset()
     layer, x = make(24, 5), torch.randn(6, 24)
