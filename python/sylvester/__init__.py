@@ -21,9 +21,15 @@ _HOME = {
     "quantize_rows": "sylvester.ops.quantize_rows",
     "fake_quantize": "sylvester.ste",
     "sign_ste": "sylvester.ste",
+    "ternary_ste": "sylvester.ste",
+    "binary_ste": "sylvester.ste",
     "HadamRNN": "sylvester.layers.hadam_rnn",
     "BlockHadamRNN": "sylvester.layers.hadam_rnn",
+    "TernaryLinear": "sylvester.layers.ternary_linear",
     "QuantLinear": "sylvester.layers.quant_linear",
+    "BinaryLinear": "sylvester.layers.binary_linear",
+    "convert": "sylvester.conversion",
+    "freeze": "sylvester.conversion",
     "isa": "sylvester._library",
 }
 

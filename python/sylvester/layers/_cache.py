@@ -8,6 +8,7 @@ all four as they are: call ``eval()`` or ``train()`` afterwards, as one does bet
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import torch
@@ -36,6 +37,18 @@ class DerivedTensors:
         """
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return derive(*sources)
+        return self._remember(name, derive, sources, size)
+
+    def keep(self, name: str, derive: Callable[[Tensor], Tensor], source: Tensor) -> Tensor:
+        """The same of a source that carries no gradient, in every mode; not to be traced."""
+        return self._remember(name, partial(_without_gradients, derive), (source,), 0)
+
+    def kept(self, name: str) -> Any:
+        """What was derived last, or None; a compiled graph reads it here at every call, as it reads a parameter."""
+        entry = self._entries.get(name)
+        return None if entry is None else entry[2]
+
+    def _remember(self, name: str, derive: Callable[..., Value], sources: tuple[Tensor, ...], size: int) -> Value:
         key: list[Any] = [size]
         try:
             for source in sources:
@@ -50,6 +63,12 @@ class DerivedTensors:
             # The sources are kept as well: while they live, no other tensor can get their addresses.
             self._entries[name] = (key, [source.detach() for source in sources], value)
         return value
+
+
+def _without_gradients(derive: Callable[[Tensor], Tensor], source: Tensor) -> Tensor:
+    """Outside inference mode too: autograd refuses to save what is made there."""
+    with torch.inference_mode(False), torch.no_grad():
+        return derive(source)
 
 
 class CachingModule(nn.Module):
@@ -90,6 +109,15 @@ class CachingModule(nn.Module):
                 f"this sylvester reads up to version {self._version}"
             )
             return
+        own = {name[len(prefix) :]: value for name, value in state_dict.items() if name.startswith(prefix)}
+        problem = self._prepare_to_load(own)
+        if problem is not None:
+            error_msgs.append(f"{prefix or type(self).__name__}: {problem}")
+            return
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
+
+    def _prepare_to_load(self, state: dict[str, Any]) -> str | None:
+        """Become what ``state`` (by own names) can be copied to, or return why that cannot be."""
+        return None

@@ -1,26 +1,26 @@
-"""A linear layer whose weight is quantised in the forward pass."""
+"""A linear layer whose weight is quantised to integers."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..ste import fake_quantize
-from ._cache import CachingModule
+from ..ops.lowbit_matmul._check import ternary_encoding
+from ..ste import integer_codes
+from ._lowbit import LowBitLinear
 
 
-class QuantLinear(CachingModule):
+class QuantLinear(LowBitLinear):
     """y = x · q(weight)ᵀ + bias, with q = ``fake_quantize(·, bits)``.
 
-    x       (..., in_features)      → (..., out_features); dtype rules and autocast as ``torch.nn.functional.linear``
-    weight  (out_features, in_features), full precision; what is used is on ``bits`` bits (1 is ternary, None leaves it)
+    x       (..., in_features) → (..., out_features); ``LowBitLinear`` says how, in which dtypes and how exactly
+    weight  (out_features, in_features), latent; what is used is on ``bits`` bits: 1 is ternary, None leaves it.
+            ``freeze()`` packs 1 and 2 bits at 2 a weight, 3 and 4 at 4, 5 to 8 at 8, and weight is None then
     bias    (out_features), full precision
-    """
 
-    _version = 1
+    activation  "float" multiplies x as it is, "int8" quantises each row of it
+    per_row, norm, rotate: as in ``TernaryLinear``
+    """
 
     def __init__(
         self,
@@ -29,37 +29,38 @@ class QuantLinear(CachingModule):
         bits: int | None = 4,
         bias: bool = True,
         *,
+        per_row: bool = False,
+        activation: str = "float",
+        norm: bool = False,
+        rotate: int | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
-        if in_features < 1 or out_features < 1:
-            raise ValueError(f"in_features and out_features must be at least 1, got {in_features} and {out_features}")
         check_bits("bits", bits)
-        self.in_features, self.out_features, self.bits = in_features, out_features, bits
-        options: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.weight = nn.Parameter(torch.empty(out_features, in_features, **options))
-        self.bias = nn.Parameter(torch.empty(out_features, **options)) if bias else None
-        self.reset_parameters()
+        if bits is None and activation == "int8":
+            raise ValueError('activation must be "float" with bits=None, whose weights are no integers, got "int8"')
+        super().__init__(
+            in_features,
+            out_features,
+            bias,
+            encoding=ternary_encoding("2bit") if bits == 1 else bits,
+            per_row=per_row,
+            activation=activation,
+            norm=norm,
+            rotate=rotate,
+            device=device,
+            dtype=dtype,
+        )
+        self.bits = bits
 
-    def reset_parameters(self) -> None:
-        nn.init.xavier_uniform_(self.weight)
-        if self.bias is not None:
-            bound = self.in_features**-0.5
-            nn.init.uniform_(self.bias, -bound, bound)
-
-    def quantized_weight(self) -> Tensor:
-        """The weight that the layer multiplies with."""
-        return self._derived.get("weight", self._quantized, self._source("weight"))
+    def _codes(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        assert self.bits is not None
+        return integer_codes(weight, self.bits, self.per_row)
 
     def _quantized(self, weight: Tensor) -> Tensor:
-        return weight if self.bits is None else fake_quantize(weight, self.bits)
+        return weight if self.bits is None else super()._quantized(weight)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.quantized_weight(), self.bias)
-
-    def extra_repr(self) -> str:
-        return f"{self.in_features}, {self.out_features}, bits={self.bits}, bias={self.bias is not None}"
+    _usual = {"bits": 0, **LowBitLinear._usual, "activation": "float"}
 
 
 def check_bits(name: str, bits: int | None) -> None:
