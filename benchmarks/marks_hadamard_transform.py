@@ -114,7 +114,9 @@ def _marks() -> Iterator[Mark]:
             quick = level == fastest.removesuffix("vnni")
             yield Mark(NAME, name, limit, partial(_of_peak, block), quick=quick, level=level)
     for block in FACTORED:
-        yield Mark(NAME, f"an element of {block} over one of the next power of two", 1.6, partial(_of_next_power, block))
+        yield Mark(
+            NAME, f"an element of {block} over one of the next power of two", 1.6, partial(_of_next_power, block)
+        )
     for block, limit in ((256, 1.3), (1024, 1.3), (1 << 20, 2.0)):
         yield Mark(NAME, f"rows of {block} from DRAM over the in-place floor", limit, partial(_of_memory, block))
     at_least = partial(Mark, NAME, at_most=False)

@@ -108,6 +108,7 @@ Case = tuple[str, int, Callable[..., None], tuple[Any, ...]]
 ON_EVERY_CHIP: list[Case] = [
     *((f"transform {n} bf16", n, transform, (n, HALF)) for n in (64, 2048, 4096)),
     *((f"transform {n} fp32", n, transform, (n, FULL)) for n in (1024, 32768)),
+    *((f"factor {n} bf16", n, transform, (n, HALF)) for n in (768, 3584, 5120)),
     ("scan 1024 bf16", 1024, scan, (1024, HALF)),
     ("scan 4096 fp32", 4096, scan, (4096, FULL)),
     ("backward 4096 read fp32", 4096, scan, (4096, FULL, "given", 0, 1, "read")),

@@ -69,7 +69,7 @@ def starting(records: list[Record], *labels: str) -> list[Record]:
 
 def test_every_chip_compiles_every_kernel(compiled: dict[str, Any]) -> None:
     assert set(compiled["limits"]) == {"80", "90", "100", "120", "gfx942"}
-    for kind in ("transform", "scan", "backward", "product"):
+    for kind in ("transform", "factor", "scan", "backward", "product"):
         assert {r["chip"] for r in compiled["records"] if r["label"].startswith(kind)} == set(compiled["limits"])
 
 
