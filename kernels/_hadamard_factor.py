@@ -10,6 +10,7 @@ more by the transform inside the columns; 2·m flops an element.
 from __future__ import annotations
 
 from functools import cache
+from importlib import import_module
 
 import torch
 import triton
@@ -56,6 +57,7 @@ def _factor(m: int, transpose: bool, device: torch.device) -> Tensor:
 
 def across(x: Tensor, block_size: int, pre: Tensor | None, transpose: bool) -> tuple[Tensor, int]:
     """(result in the shape of ``x``, the block that is left to transform)."""
+    import_module("sylvester._library")  # loads the library, which constructs the factors
     m = torch.ops.sylvester._hadamard_factor_of(block_size)
     part = block_size // m
     y = torch.empty_like(x, dtype=torch.float32)

@@ -73,6 +73,7 @@ Case = tuple[str, int, Callable[..., None], tuple[Any, ...]]
 ON_EVERY_CHIP: list[Case] = [
     *((f"transform {n} bf16", n, transform, (n, HALF)) for n in (64, 2048, 4096)),
     *((f"transform {n} fp32", n, transform, (n, FULL)) for n in (1024, 32768)),
+    *((f"factor {n} bf16", n, transform, (n, HALF)) for n in (768, 3584, 5120)),
     ("codes of 4096 bf16", 4096, codes, (4096, 4096, HALF)),
     ("codes of 32768 fp32", 1 << 15, codes, (1 << 15, 1 << 15, FULL, 4)),
     ("scan 1024 bf16", 1024, scan, (1024, HALF)),

@@ -70,7 +70,7 @@ def starting(records: list[Record], *labels: str) -> list[Record]:
 
 def test_every_chip_compiles_every_kernel(compiled: dict[str, Any]) -> None:
     assert set(compiled["limits"]) == {"80", "90", "100", "120", "gfx942"}
-    for kind in ("transform", "codes", "scan", "backward", "product", "low-bit"):
+    for kind in ("transform", "factor", "codes", "scan", "backward", "product", "low-bit"):
         assert {r["chip"] for r in compiled["records"] if r["label"].startswith(kind)} == set(compiled["limits"])
 
 

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sylvester import hadamard_transform, hadamard_transform_
+from sylvester import _library, hadamard_transform, hadamard_transform_
+from sylvester.ops._hadamard import ORDERS, factor_matrix, factor_of, largest_block
 from sylvester.ops.hadamard_transform import reference
 
 SIZES = [1 << k for k in range(13)]
@@ -28,6 +29,66 @@ def sylvester(n: int) -> torch.Tensor:
 def integers(*shape: int) -> torch.Tensor:
     """Small enough that float32 adds them exactly."""
     return torch.randint(-8, 9, shape).float()
+
+
+def test_factors_are_orthogonal() -> None:
+    """H Hᵀ = m I for every order; the symmetric ones are Paley's second."""
+    for m in ORDERS:
+        h = factor_matrix(m).long()
+        assert torch.equal(h.abs(), torch.ones(m, m, dtype=torch.int64))
+        assert torch.equal(h @ h.T, m * torch.eye(m, dtype=torch.int64)), m
+    assert not torch.equal(factor_matrix(44), factor_matrix(44).T)
+    assert not torch.equal(factor_matrix(172), factor_matrix(172).T)
+
+
+def test_orders() -> None:
+    """4 times an odd number each, and none missing but the four without a construction here."""
+    missing = {m for m in range(12, 256, 8) if m not in ORDERS}
+    assert missing == {116, 156, 188, 236} and all(m % 8 == 4 for m in ORDERS)
+
+
+@pytest.mark.parametrize(("width", "best"), [(768, 768), (11008, 11008), (100, 100), (50, 2), (11136, 384), (7, 1)])
+def test_largest_block(width: int, best: int) -> None:
+    assert largest_block(width, 1 << 20) == best
+    assert factor_of(best) and width % best == 0
+    assert not any(factor_of(block) for block in range(best + 1, width + 1) if width % block == 0)
+
+
+@pytest.mark.parametrize("part", [1, 16])
+@pytest.mark.parametrize("m", ORDERS)
+def test_factored_matrix_and_its_transpose(m: int, part: int) -> None:
+    """Exactly, at every level: each order has kernels of its own."""
+    n = m * part
+    x = integers(2, 3 * n)
+    matrix, blocks = torch.kron(factor_matrix(m).float(), sylvester(part)), x.view(2, 3, n)
+    wanted = {False: blocks @ matrix.T, True: blocks @ matrix}
+    for level in _library.levels():
+        with _library.forced_isa(level):
+            for transpose, want in wanted.items():
+                y = hadamard_transform(x, block_size=n, scale=1.0, transpose=transpose)
+                assert torch.equal(y.view(2, 3, n), want), (level, transpose)
+
+
+@pytest.mark.parametrize("n", [12, 44, 92 * 4, 768, 172 * 64])
+def test_transpose_is_the_inverse(n: int) -> None:
+    x = torch.randn(3, n)
+    there = hadamard_transform(x)
+    back = hadamard_transform(there, transpose=True)
+    assert (back - x).abs().max() <= 1e-6 * x.abs().max()
+    assert torch.allclose(there.norm(dim=1), x.norm(dim=1), rtol=1e-6)
+
+
+def test_gradient_of_a_factor_is_the_transpose() -> None:
+    x, g, (pre, post) = torch.randn(5, 88, requires_grad=True), torch.randn(5, 88), torch.randn(2, 88)
+    for transpose in (False, True):
+        y = hadamard_transform(x, pre=pre, post=post, transpose=transpose)
+        (got,) = torch.autograd.grad(y, x, g)
+        assert torch.equal(got, hadamard_transform(g, pre=post, post=pre, transpose=not transpose))
+
+
+def test_transpose_of_a_power_of_two_changes_nothing() -> None:
+    x = torch.randn(4, 256)
+    assert torch.equal(hadamard_transform(x, transpose=True), hadamard_transform(x))
 
 
 def test_four_by_four() -> None:
@@ -108,7 +169,7 @@ def test_what_is_not_finite_stays_in_its_block(bad: float) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("n", [16, 128, 1024, 1 << 14])
+@pytest.mark.parametrize("n", [16, 128, 1024, 1 << 14, 12, 768, 148 * 4, 172, 252 * 2])
 def test_error_is_at_most_twice_that_of_plain_torch(n: int, dtype: torch.dtype) -> None:
     x = torch.randn(64, n, dtype=torch.float64).to(dtype)
     truth = reference(x.double())
@@ -119,10 +180,11 @@ def test_error_is_at_most_twice_that_of_plain_torch(n: int, dtype: torch.dtype) 
 @settings(deadline=None, max_examples=60)
 @given(st.data())
 def test_any_shape_against_the_reference(data: st.DataObject) -> None:
-    block = 1 << data.draw(st.integers(0, 8))
+    block = data.draw(st.sampled_from([1, 1, 12, 44, 92])) << data.draw(st.integers(0, 8))
     width = block * data.draw(st.integers(0, 5))
     lead = data.draw(st.lists(st.integers(0, 4), max_size=3))
     options: dict[str, Any] = {"block_size": block, "scale": data.draw(st.sampled_from([None, 1.0, -0.3, 0.0]))}
+    options["transpose"] = data.draw(st.booleans())
     for name in data.draw(st.sets(st.sampled_from(["pre", "post"]))):
         options[name] = torch.randn(width, dtype=torch.float64)
     x = torch.randn(*lead, width, dtype=torch.float64)

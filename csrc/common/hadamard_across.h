@@ -54,13 +54,13 @@ void listed_column(const FactorSums& f, const typename V::Real* in, typename V::
     keep(v, k, sub(a, b));
   }
   store(v + 2 * negative, negated(zero<V>()));
-  const auto part = [&](const Real* w, const Real* signed_v, Real* to) {
+  const auto part = [&](const Real* w, Real two, int64_t first) {
     listed_rows<V>(f, w, [&](int k, V y) {
-      store(to + k * stride, add(y, sub(load<V>(signed_v + k * kLanes), load<V>(u + k * kLanes))));
+      store(out + first + k * stride, fma(load<V>(in + first + k * stride), broadcast<V>(two), y));
     });
   };
-  part(u, v, out);
-  part(v, v + negative, out + f.order * stride);
+  part(u, -2, 0);
+  part(v, 2, f.order * stride);
 }
 
 // Columns [0, width) of H_m across m parts that are stride apart; width is a multiple of 16

@@ -35,8 +35,7 @@ std::unique_ptr<Kept> make(int m, bool transpose) {
   const std::vector<int8_t> h = matrix(m);
   const int order = order_of(m);
   const uint64_t nothing = static_cast<uint64_t>(2 * order) * 0x0001000100010001;
-  // The upper left part of a paired H is C + I
-  const auto sign = [&](int i, int j) { return transpose ? h[j * m + i] : h[i * m + j]; };
+  const auto sign = [&](int i, int j) { return entry_of_sums(h.data(), m, transpose, i, j); };
   auto kept = std::make_unique<Kept>();
   std::vector<uint64_t>& words = kept->words;
   for (int g = 0; g < groups_of(order); ++g) {

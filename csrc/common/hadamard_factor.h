@@ -3,7 +3,7 @@
 // Rows are taken four at a time. Up to sign, the column of signs that four rows have at an input is one of eight, so an
 // input goes into one of eight sums and the four outputs are made of these with 16 additions: m/4 + 2 additions an
 // output where one row after the other takes m − 1. Paley's second matrix is smaller still: with C and u = x0 + x1,
-// v = x0 − x1 of m/2 rows, y0 = C u + v = (C + I) u + v − u and y1 = C v − u = (C + I) v − v − u: m/8 + 5.
+// v = x0 − x1 of m/2 rows, y0 = C u − v = (C + I) u − 2 x0 and y1 = C v + u = (C + I) v + 2 x1: m/8 + 4.
 #pragma once
 
 #include "common/hadamard_matrix.h"
@@ -33,6 +33,11 @@ constexpr bool paired(int m) { return construction(m) == Construction::paley_two
 
 // Rows of the ±1 matrix that the sums are made for: C + I where the factor is paired, else H or its transpose
 constexpr int order_of(int m) { return paired(m) ? m / 2 : m; }
+
+// ... and its entries; the upper right part of a paired H is C + I, and symmetric
+constexpr int entry_of_sums(const int8_t* h, int m, bool transpose, int i, int j) {
+  return paired(m) ? h[i * m + m / 2 + j] : transpose ? h[j * m + i] : h[i * m + j];
+}
 
 struct FactorSums {
   int m;

@@ -1,8 +1,8 @@
 // H_m across the parts of a block for orders that models have, unrolled at the vector levels: which sum an input goes
 // into is known when this is compiled.
 //
-// Eight sums for each of three groups of rows stay in registers while the inputs stream by. Count, an element: m/8 + 5
-// additions, half of them on the multiply pipes (m/4 + 2 where the factor is not paired); m/24 + 3 loads and 2 stores.
+// Eight sums for each of three groups of rows stay in registers while the inputs stream by. Count, an element: m/8 + 4
+// additions, half of them on the multiply pipes (m/4 + 2 where the factor is not paired); m/24 + 2 loads and 2 stores.
 #pragma once
 
 #include "common/hadamard.h"
@@ -54,7 +54,7 @@ struct Places {
   constexpr Places() {
     int8_t matrix[M * M] = {};
     sylvester::hadamard_matrix(M, matrix);
-    const auto sign = [&](int i, int j) { return Transpose ? matrix[j * M + i] : matrix[i * M + j]; };
+    const auto sign = [&](int i, int j) { return sylvester::entry_of_sums(matrix, M, Transpose, i, j); };
     for (int g = 0; g < kGroups; ++g) {
       for (int16_t& first_of_sum : first[g]) first_of_sum = -1;
       for (int j = kOrder; j-- > 0;) {
@@ -120,34 +120,32 @@ SYLVESTER_INLINE void buffered_rows(const typename V::Real* w, const Put& put) {
   fixed_rows<V, kOf, kAbreast>(load_kept, put);
 }
 
-// to = (C + I) w + sign·v − u, rows stride apart
+// to = (C + I) w + two·x, rows of to and x stride apart; to may be x
 template <class V, const auto& kOf>
-__attribute__((noinline)) void paired_rows(const typename V::Real* w, const typename V::Real* u,
-                                           const typename V::Real* v, typename V::Real sign, typename V::Real* to,
-                                           int64_t stride) {
-  const V sign_of_v = broadcast<V>(sign);
-  buffered_rows<V, kOf>(w, [&](int k, V y) SYLVESTER_LAMBDA {
-    store(to + k * stride, add(y, fms(load<V>(v + k * kLanes), sign_of_v, load<V>(u + k * kLanes))));
-  });
+__attribute__((noinline)) void paired_rows(const typename V::Real* w, typename V::Real two, const typename V::Real* x,
+                                           typename V::Real* to, int64_t stride) {
+  const V twos = broadcast<V>(two);
+  buffered_rows<V, kOf>(
+      w, [&](int k, V y) SYLVESTER_LAMBDA { store(to + k * stride, fma(load<V>(x + k * stride), twos, y)); });
 }
 
-// m is small: everything in registers
+// m is small: a column is read once, and what registers do not hold is the compiler's to keep
 template <class V, const auto& kOf>
 void small_column(const typename V::Real* in, typename V::Real* out, int64_t stride) {
   constexpr int kOrder = kOf.kOrder;
-  V u[kOrder], v[kOrder];
+  V x[2 * kOrder], w[kOrder];
+#pragma GCC unroll 32
+  for (int k = 0; k < 2 * kOrder; ++k) x[k] = load<V>(in + k * stride);
+  const auto vectors = [&]<int j>() SYLVESTER_LAMBDA { return w[j]; };
 #pragma GCC unroll 16
-  for (int k = 0; k < kOrder; ++k) {
-    const V a = load<V>(in + k * stride), b = load<V>(in + (k + kOrder) * stride);
-    u[k] = add(a, b);
-    v[k] = sub_fused(a, b);
-  }
-  const V minus = broadcast<V>(-1);
-  fixed_rows<V, kOf, 1>([&]<int j>() SYLVESTER_LAMBDA { return u[j]; },
-                        [&](int k, V y) SYLVESTER_LAMBDA { store(out + k * stride, add(y, sub(v[k], u[k]))); });
-  fixed_rows<V, kOf, 1>([&]<int j>() SYLVESTER_LAMBDA { return v[j]; },
-                        [&](int k, V y)
-                            SYLVESTER_LAMBDA { store(out + (k + kOrder) * stride, add(y, fms(v[k], minus, u[k]))); });
+  for (int k = 0; k < kOrder; ++k) w[k] = add(x[k], x[k + kOrder]);
+  fixed_rows<V, kOf, 1>(vectors,
+                        [&](int k, V y) SYLVESTER_LAMBDA { store(out + k * stride, fma(x[k], broadcast<V>(-2), y)); });
+#pragma GCC unroll 16
+  for (int k = 0; k < kOrder; ++k) w[k] = sub_fused(x[k], x[k + kOrder]);
+  fixed_rows<V, kOf, 1>(vectors, [&](int k, V y) SYLVESTER_LAMBDA {
+    store(out + (k + kOrder) * stride, fma(x[k + kOrder], broadcast<V>(2), y));
+  });
 }
 
 // A column as in listed_column
@@ -169,8 +167,8 @@ void fixed_column(const typename V::Real* in, typename V::Real* out, int64_t str
       store(u + k * kLanes, add(a, b));
       store(v + k * kLanes, sub_fused(a, b));
     }
-    paired_rows<V, kPlaces<M, Transpose>>(u, u, v, 1, out, stride);
-    paired_rows<V, kPlaces<M, Transpose>>(v, u, v, -1, out + kOrder * stride, stride);
+    paired_rows<V, kPlaces<M, Transpose>>(u, -2, in, out, stride);
+    paired_rows<V, kPlaces<M, Transpose>>(v, 2, in + kOrder * stride, out + kOrder * stride, stride);
   }
 }
 

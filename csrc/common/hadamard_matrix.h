@@ -1,7 +1,7 @@
 // Hadamard matrices whose order m is no power of two, from their constructions; usable at compile time.
 //
 //   Paley I      m = q + 1,      q ≡ 3 mod 4 a prime power:  H = C + I,  C skew
-//   Paley II     m = 2 (q + 1),  q ≡ 1 mod 4 a prime power:  H = [[C + I, C − I], [C − I, −C − I]],  C symmetric
+//   Paley II     m = 2 (q + 1),  q ≡ 1 mod 4 a prime power:  H = [[C − I, C + I], [C + I, −C + I]],  C symmetric
 //   Williamson   m = 4 n:        H = [[A, B, C, D], [−B, A, −D, C], [−C, D, A, −B], [−D, −C, B, A]] of symmetric
 //                                circulants with A² + B² + C² + D² = 4n·I
 //
@@ -117,7 +117,8 @@ constexpr void hadamard_matrix(int m, int8_t* to) {
       }
       const int c = conference(character, i % order, j % order), one = i % order == j % order ? 1 : 0;
       const bool right = j >= order, lower = i >= order;
-      *to = static_cast<int8_t>((right && lower ? -c : c) + (right || lower ? -one : one));
+      *to = static_cast<int8_t>((right && lower ? -c : c) +
+                                (kind == Construction::paley_one || right || lower ? one : -one));
     }
   }
 }

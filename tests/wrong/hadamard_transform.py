@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sylvester.ops._dispatch import WIDE
 from sylvester.ops.hadamard_transform import hadamard_transform, reference
 from wrong import Wrong
 
@@ -81,6 +82,24 @@ def _not_swapped(x: Tensor, *, pre: Tensor | None = None, post: Tensor | None = 
     return _PreAndPostNotSwapped.apply(x, pre, post, rest)
 
 
+class _FactorNotTransposed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rest: dict[str, Any]) -> Tensor:
+        ctx.rest = rest
+        return hadamard_transform(x, **rest)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return hadamard_transform(grad, **ctx.rest), None
+
+
+def _not_transposed(x: Tensor, *, pre: Tensor | None = None, post: Tensor | None = None, **rest: Any) -> Tensor:
+    """Right for every symmetric H, and for what is learned beside it."""
+    wide = WIDE[x.dtype]
+    y = _FactorNotTransposed.apply(x.to(wide) if pre is None else x.to(wide) * pre.to(wide), rest)
+    return (y if post is None else y * post.to(wide)).to(x.dtype)
+
+
 class _DetachedBackward(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, rest: dict[str, Any]) -> Tensor:
@@ -102,6 +121,7 @@ WRONG = (
     Wrong("block size ignored", "value", _whole_axis),
     Wrong("pre rounded to 16 bits", "value", _arithmetic_in_16_bits),
     Wrong("pre and post not swapped", "gradient", _not_swapped),
+    Wrong("H in place of its transpose in the backward", "gradient", _not_transposed),
     Wrong("second derivative zero", "second_derivative", _second_derivative_zero),
     Wrong("last element unwritten", "poisoned", _last_element_unwritten),
     Wrong("strides ignored", "layouts", _strides_ignored),
