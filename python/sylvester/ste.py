@@ -93,7 +93,8 @@ def integer_codes(
     alpha, scratch = _scale(wide, Tensor.amax, per_row)
     # steps is a power of two, so dividing first rounds only once.
     codes = _over(wide if subtracted is None else wide - subtracted, alpha, scratch).mul_(steps).round_()
-    return (codes.clamp_(-1, 1) if bits == 1 else codes.clamp_(-steps, steps - 1)), alpha / steps
+    lowest, highest = (-1, 1) if bits == 1 else (-steps, steps - 1)
+    return codes.clamp_min_(lowest).clamp_max_(highest), alpha / steps
 
 
 def ternary_codes(w: Tensor, threshold: str = "absmean", per_row: bool = False) -> tuple[Tensor, Tensor]:
@@ -102,7 +103,7 @@ def ternary_codes(w: Tensor, threshold: str = "absmean", per_row: bool = False) 
         raise ValueError(f"threshold must be one of {', '.join(THRESHOLDS)}, got {threshold!r}")
     wide = _wide(w)
     alpha, scratch = _scale(wide, THRESHOLDS[threshold], per_row)
-    return _over(wide, alpha, scratch).round_().clamp_(-1, 1), alpha
+    return _over(wide, alpha, scratch).round_().clamp_min_(-1).clamp_max_(1), alpha
 
 
 def binary_codes(w: Tensor, per_row: bool = False) -> tuple[Tensor, Tensor]:

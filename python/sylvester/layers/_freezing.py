@@ -168,7 +168,10 @@ def whole_numbers(codes: Tensor) -> Tensor:
     return codes.nan_to_num_(0.0).to(torch.int8)
 
 
-@torch.compiler.assume_constant_result
 def _keep_layout(layer: Freezable) -> bool:
     """While a graph is traced: derive the layout outside of it. Returns whether it is kept, for the graph to read."""
     return layer._derived.keep(LAYOUT, layer._lay, layer._source("packed")) is layer._derived.kept(LAYOUT)
+
+
+# torch.compiler.assume_constant_result by hand: that one imports the compiler, which takes a second.
+_keep_layout.__dict__["_dynamo_marked_constant"] = True
