@@ -9,8 +9,10 @@ using sylvester::lowbit_matmul::Codes;
 using sylvester::lowbit_matmul::kUnitBytes;
 
 // Σ_k u x of kRows rows of x and kGroups groups of W, whose layouts begin at weights[·]
-template <class Cut, int kRows, int kGroups>
+template <Format format, int kPlaces, int kRows, int kGroups>
 struct Direct {
+  using Cut = Operands<format, kPlaces>;
+  static constexpr int64_t kColumns = sylvester::lowbit_matmul::unit_columns(format);
   static constexpr int kClasses = Cut::kClasses;
   // Dots a class adds in a unit, units until its sums must be emptied, and until those of any but class 0 must
   static constexpr int64_t kPerUnit = (Cut::kCount + kClasses - 1) / kClasses;
@@ -18,8 +20,8 @@ struct Direct {
   static constexpr int64_t kInner = units_of(kClasses - 1), kOuter = units_of(0) / kInner * kInner;
   static constexpr int64_t kAhead = 512;  // bytes: one row of x leaves time for little but waiting
 
-  Words total[kRows][kGroups][kParts];
   Sums sum[kClasses][kRows][kGroups][kParts];
+  Words total[kRows][kGroups][kParts];
 
   template <class Visit>
   static SYLVESTER_INLINE void for_sums(const Visit& visit) {
@@ -30,14 +32,11 @@ struct Direct {
 #pragma GCC unroll 4
         for (int p = 0; p < kParts; ++p) visit(r, g, p);
   }
-  template <int c>
-  SYLVESTER_INLINE void clear(Constant<c>) {
-    for_sums([&](int r, int g, int p) SYLVESTER_LAMBDA { sum[c][r][g][p] = Sums{}; });
-  }
-  template <int c>
-  SYLVESTER_INLINE void empty(Constant<c> index) {
-    for_sums([&](int r, int g, int p)
-                 SYLVESTER_LAMBDA { total[r][g][p] += Cut::valued(index, widen(sum[c][r][g][p])); });
+  template <int kFirst>
+  SYLVESTER_INLINE void clear() {
+    for_constants<kClasses, kFirst>([&](auto c) SYLVESTER_LAMBDA {
+      for_sums([&](int r, int g, int p) SYLVESTER_LAMBDA { sum[c][r][g][p] = Sums{}; });
+    });
   }
   // One row: its codes serve all groups, and each register of weights is used up before the next
   SYLVESTER_INLINE void unit(const int8_t* x, const uint8_t* const* weights, int64_t offset) {
@@ -46,7 +45,7 @@ struct Direct {
     for_sums([&](int, int g, int p) SYLVESTER_LAMBDA {
       Cut cut;
       cut.cut(load_bytes(weights[g] + offset + p * kWidth));
-      if (p == 0) __builtin_prefetch(weights[g] + offset + kAhead);
+      if (!kHalfSums && p == 0) __builtin_prefetch(weights[g] + offset + kAhead);
       for_constants<Cut::kCount>([&](auto i) SYLVESTER_LAMBDA {
         Sums& s = sum[Cut::class_of(i)][0][g][p];
         s = dot(s, cut.get(i), codes[i]);
@@ -74,25 +73,56 @@ struct Direct {
       });
     });
   }
-  SYLVESTER_INLINE void run(const int8_t* x, int64_t stride, const uint8_t* const* weights, int64_t units,
-                            int64_t columns) {
-    for_sums([&](int r, int g, int p) SYLVESTER_LAMBDA { total[r][g][p] = Words{}; });
-    for (int64_t outer = 0; outer < units; outer += kOuter) {
-      const int64_t outer_end = units - outer < kOuter ? units : outer + kOuter;
-      clear(Constant<0>());
-      for (int64_t inner = outer; inner < outer_end; inner += kInner) {
-        const int64_t end = outer_end - inner < kInner ? outer_end : inner + kInner;
-        for_constants<kClasses, 1>([&](auto c) SYLVESTER_LAMBDA { clear(c); });
-        for (int64_t i = inner; i < end; ++i) {
-          if constexpr (kRows == 1) {
-            unit(x + i * columns, weights, i * kUnitBytes);
-          } else {
-            unit(x + i * columns, stride, weights, i * kUnitBytes);
-          }
-        }
-        for_constants<kClasses, 1>([&](auto c) SYLVESTER_LAMBDA { empty(c); });
+  SYLVESTER_INLINE void units(const int8_t* x, int64_t stride, const uint8_t* const* weights, int64_t begin,
+                              int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int8_t* codes = x + i * kColumns;
+      if constexpr (kRows == 1) {
+        unit(codes, weights, i * kUnitBytes);
+      } else {
+        unit(codes, stride, weights, i * kUnitBytes);
       }
-      empty(Constant<0>());
+    }
+  }
+  // int32 sums of one class may wrap, those of several are shifted before they could
+  SYLVESTER_INLINE void run_words(const int8_t* x, int64_t stride, const uint8_t* const* weights, int64_t count) {
+    constexpr int64_t kBlock = kClasses == 1 ? INT64_MAX : kInner;
+    for (int64_t begin = 0; begin < count; begin += kBlock) {
+      clear<0>();
+      units(x, stride, weights, begin, count - begin < kBlock ? count : begin + kBlock);
+      for_constants<kClasses>([&](auto c) SYLVESTER_LAMBDA {
+        for_sums([&](int r, int g, int p) SYLVESTER_LAMBDA { total[r][g][p] += Cut::valued(c, sum[c][r][g][p]); });
+      });
+      if (kClasses == 1) return;
+    }
+  }
+  SYLVESTER_INLINE void run_halves(const int8_t* x, int64_t stride, const uint8_t* const* weights, int64_t count) {
+    Words part[kClasses][kRows][kGroups][kParts];
+    for (int64_t outer = 0; outer < count; outer += kOuter) {
+      const int64_t outer_end = count - outer < kOuter ? count : outer + kOuter;
+      clear<0>();
+      for_constants<kClasses>([&](auto c) SYLVESTER_LAMBDA {
+        for_sums([&](int r, int g, int p) SYLVESTER_LAMBDA { part[c][r][g][p] = Words{}; });
+      });
+      for (int64_t inner = outer; inner < outer_end; inner += kInner) {
+        clear<1>();
+        units(x, stride, weights, inner, outer_end - inner < kInner ? outer_end : inner + kInner);
+        for_constants<kClasses, 1>([&](auto c) SYLVESTER_LAMBDA {
+          for_sums([&](int r, int g, int p) SYLVESTER_LAMBDA { part[c][r][g][p] += widen(sum[c][r][g][p]); });
+        });
+      }
+      for_sums([&](int r, int g, int p) SYLVESTER_LAMBDA { part[0][r][g][p] = widen(sum[0][r][g][p]); });
+      for_constants<kClasses>([&](auto c) SYLVESTER_LAMBDA {
+        for_sums([&](int r, int g, int p) SYLVESTER_LAMBDA { total[r][g][p] += Cut::valued(c, part[c][r][g][p]); });
+      });
+    }
+  }
+  SYLVESTER_INLINE void run(const int8_t* x, int64_t stride, const uint8_t* const* weights, int64_t count) {
+    for_sums([&](int r, int g, int p) SYLVESTER_LAMBDA { total[r][g][p] = Words{}; });
+    if constexpr (kHalfSums) {
+      run_halves(x, stride, weights, count);
+    } else {
+      run_words(x, stride, weights, count);
     }
   }
 };

@@ -132,7 +132,7 @@ struct Reals {
 };
 constexpr int64_t kRealWork = (kRealRows + kPanel) * kGroup;
 
-constexpr int64_t kPanelRows = 64;  // of dx, for which a panel is decoded once
+constexpr int64_t kPanelRows = 96;  // of dx, for which a panel is decoded once
 
 struct Input {
   const void* grad;     // rows × grad_stride Real: grad · scale, zeros from N on

@@ -9,7 +9,6 @@ using sylvester::lowbit_matmul::Coding;
 using sylvester::lowbit_matmul::Integer;
 using sylvester::lowbit_matmul::kIntegerRows;
 using sylvester::lowbit_matmul::kTotals;
-using sylvester::lowbit_matmul::unit_columns;
 
 // Tiles of products that decode as they go. With 32 registers and a dot product on half of the pipes, decoding is free
 // for any number of rows; else a panel is unpacked for 8 and more.
@@ -24,7 +23,7 @@ constexpr int alone(Format) { return 1; }
 #else
 constexpr bool kPanels = true;
 constexpr int kTileRows = 4, kTogether = 1;
-constexpr int alone(Format format) { return kHalfSums && format != Format::trits ? 2 : 1; }
+constexpr int alone(Format format) { return kHalfSums && format != Format::trits ? 3 : 1; }
 #endif
 constexpr int64_t kLeastPanelRows = 8;
 
@@ -53,8 +52,8 @@ struct Block {
     const uint8_t* from[kGroups];
     for (int g = 0; g < kGroups; ++g) from[g] = weights(first + g * step);
     for (; r + kRows <= rows; r += kRows) {
-      Direct<Operands<format, places_of(format, kRows)>, kRows, kGroups> product;
-      product.run(x(r), call.x.stride, from, call.w.units, unit_columns(format));
+      Direct<format, places_of(format, kRows), kRows, kGroups> product;
+      product.run(x(r), call.x.stride, from, call.w.units);
       product.for_sums([&](int i, int g, int p) SYLVESTER_LAMBDA {
         store_words(total(first + g * step, r + i) + p * kLaneRows, product.total[i][g][p]);
       });

@@ -26,7 +26,7 @@ constexpr bool kWide = V::kRegisters >= 16;
 template <class V>
 struct RealBody {
   using Real = typename V::Real;
-  static constexpr int kTile = kWide<V> ? 12 : 6;
+  static constexpr int kTile = kWide<V> ? 8 : 6;
   const Reals& call;
 
   // kRows rows, a chain each: count columns of x, from column `first` of row m on, into their totals
@@ -83,7 +83,7 @@ struct RealBody {
 template <class V>
 struct InputBody {
   using Real = typename V::Real;
-  static constexpr int kTile = kWide<V> ? 4 : 2, kVectors = kWide<V> ? 4 : 2;
+  static constexpr int kTile = kWide<V> ? 4 : 6, kVectors = kWide<V> ? 4 : 1;
   static constexpr int64_t kAtOnce = kVectors * kLanes;  // columns whose sums stay in registers
   const Input& call;
 
@@ -92,7 +92,7 @@ struct InputBody {
   void add(const Real* weights, const Real* grad, Real* totals) const {
     for (int64_t k = 0; k < kPanel; k += kAtOnce) {
       V sum[kRows][kVectors];
-#pragma GCC unroll 4
+#pragma GCC unroll 6
       for (int i = 0; i < kRows; ++i)
 #pragma GCC unroll 4
         for (int v = 0; v < kVectors; ++v) sum[i][v] = zero<V>();
@@ -100,14 +100,14 @@ struct InputBody {
         V w[kVectors];
 #pragma GCC unroll 4
         for (int v = 0; v < kVectors; ++v) w[v] = load<V>(weights + r * kPanel + k + v * kLanes);
-#pragma GCC unroll 4
+#pragma GCC unroll 6
         for (int i = 0; i < kRows; ++i) {
           const V g = broadcast<V>(grad[i * call.grad_stride + r]);
 #pragma GCC unroll 4
           for (int v = 0; v < kVectors; ++v) sum[i][v] = fma(g, w[v], sum[i][v]);
         }
       }
-#pragma GCC unroll 4
+#pragma GCC unroll 6
       for (int i = 0; i < kRows; ++i)
 #pragma GCC unroll 4
         for (int v = 0; v < kVectors; ++v) {
@@ -129,8 +129,7 @@ struct InputBody {
       weights_by_row<format>(call.layout + (group * call.units + first) * kUnitBytes, units, weights);
       const Real* grad = static_cast<const Real*>(call.grad) + group * kGroup;
       int64_t m = 0;
-      for (; m + kTile <= call.rows; m += kTile)
-        add<kTile>(weights, grad + m * call.grad_stride, sums + m * kPanel);
+      for (; m + kTile <= call.rows; m += kTile) add<kTile>(weights, grad + m * call.grad_stride, sums + m * kPanel);
       for (; m < call.rows; ++m) add<1>(weights, grad + m * call.grad_stride, sums + m * kPanel);
       if ((group + 1) % (kPanel / kGroup) != 0 && (group + 1) * kGroup != call.grad_stride) continue;
       for (int64_t i = 0; i < call.rows * kPanel; i += kLanes) {

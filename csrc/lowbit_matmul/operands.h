@@ -31,7 +31,7 @@ struct Operands {
   static constexpr int kCount = kNibbles ? 2 : kFields;
   static constexpr int kClasses = kNibbles ? 2 : kPlaces;
   static constexpr int kBits = 8 / kCount;  // trits are spread to 2 bits
-  static constexpr int kLargest = kNibbles ? 15 : coding_of(format).base - 1;
+  static constexpr int kLargest = kNibbles ? 15 : format == Format::ternary ? 2 : coding_of(format).base - 1;
   static_assert(kClasses <= kCount && (kPlaces == 1 || !kNibbles));
 
   static constexpr int quad_of(int i) { return kNibbles ? 0 : i; }
