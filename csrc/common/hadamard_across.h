@@ -63,18 +63,14 @@ void listed_column(const FactorSums& f, const typename V::Real* in, typename V::
   part(v, 2, f.order * stride);
 }
 
-// Columns [0, width) of H_m across m parts that are stride apart; width is a multiple of 16
+// H_m across the parts of each of `blocks` blocks; a part is a multiple of 16; in may be out
 template <class V>
-void across(const FactorSums& f, const typename V::Real* in, typename V::Real* out, int64_t stride, int64_t width) {
-  using Real = typename V::Real;
-  const auto columns = [&](auto column) {
-    for (int64_t c = 0; c < width; c += kLanes) column(in + c, out + c);
-  };
+void across(const FactorSums& f, const typename V::Real* in, typename V::Real* out, int64_t blocks, int64_t part) {
   const auto fixed = [&]<int M>() {
     if (paired(M) || !f.transpose) {
-      columns([&](const Real* from, Real* to) { fixed_column<V, M, false>(from, to, stride); });
+      fixed_columns<V, M, false>(in, out, blocks, part);
     } else if constexpr (!paired(M)) {
-      columns([&](const Real* from, Real* to) { fixed_column<V, M, true>(from, to, stride); });
+      fixed_columns<V, M, true>(in, out, blocks, part);
     }
   };
   if constexpr (kVectorUnits<V>) {
@@ -95,7 +91,9 @@ void across(const FactorSums& f, const typename V::Real* in, typename V::Real* o
       default: break;
     }
   }
-  columns([&](const Real* from, Real* to) { listed_column<V>(f, from, to, stride); });
+  for (int64_t i = 0; i < blocks * f.m * part; i += f.m * part) {
+    for (int64_t c = i; c < i + part; c += kLanes) listed_column<V>(f, in + c, out + c, part);
+  }
 }
 
 // Blocks of m·part elements with part < 16, as many side by side as fill 16 columns
@@ -109,7 +107,7 @@ void across_small_parts(const FactorSums& f, const typename V::Real* in, typenam
   for (int64_t b = 0; b < blocks; b += abreast) {
     const int64_t count = (b + abreast <= blocks ? abreast : blocks - b) * block;
     for (int64_t i = 0; i < count; ++i) table[place(i)] = in[b * block + i];
-    across<V>(f, table, table, kLanes, kLanes);
+    across<V>(f, table, table, 1, kLanes);
     for (int64_t i = 0; i < count; ++i) out[b * block + i] = table[place(i)];
   }
 }
@@ -119,8 +117,7 @@ template <class V>
 void across_blocks(const FactorSums& f, const typename V::Real* in, typename V::Real* out, int64_t width,
                    int64_t block) {
   const int64_t part = block / f.m;
-  if (part < kLanes) return across_small_parts<V>(f, in, out, width / block, part);
-  for (int64_t i = 0; i < width; i += block) across<V>(f, in + i, out + i, part, part);
+  part < kLanes ? across_small_parts<V>(f, in, out, width / block, part) : across<V>(f, in, out, width / block, part);
 }
 
 }  // namespace

@@ -28,10 +28,10 @@ SYLVESTER_INLINE void unrolled(const F& f) {
   }
 }
 
-// Four rows of their sums (place_of); half of it on the multiply pipes
+// Four rows of their sums (place_of); with what follows, half of it on the multiply pipes
 template <class V>
 SYLVESTER_INLINE void rows_of_sums(const V (&s)[kSums], V (&y)[kGroupRows]) {
-  const V same = add_fused(add(s[0], s[1]), add(s[2], s[3])), other = add_fused(add(s[4], s[5]), add(s[6], s[7]));
+  const V same = add(add(s[0], s[1]), add(s[2], s[3])), other = add(add(s[4], s[5]), add(s[6], s[7]));
   const V agree = add(sub_fused(s[0], s[1]), sub_fused(s[4], s[5]));
   const V differ = add(sub_fused(s[2], s[3]), sub_fused(s[6], s[7]));
   y[0] = add(same, other);
@@ -148,27 +148,31 @@ void small_column(const typename V::Real* in, typename V::Real* out, int64_t str
   });
 }
 
-// A column as in listed_column
+// Every column of blocks of M parts, which are a multiple of 16; in may be out
 template <class V, int M, bool Transpose>
-void fixed_column(const typename V::Real* in, typename V::Real* out, int64_t stride) {
+void fixed_columns(const typename V::Real* in, typename V::Real* out, int64_t blocks, int64_t stride) {
   using Real = typename V::Real;
-  constexpr const auto& kOf = kPlaces<M, Transpose>;
-  constexpr int kOrder = kOf.kOrder;
-  if constexpr (kOrder == M) {
-    alignas(64) Real x[M * kLanes];
-    for (int k = 0; k < M; ++k) store(x + k * kLanes, load<V>(in + k * stride));
-    buffered_rows<V, kPlaces<M, Transpose>>(x, [&](int k, V y) SYLVESTER_LAMBDA { store(out + k * stride, y); });
-  } else if constexpr (V::kRegisters >= 16 && kOrder <= 14) {
-    small_column<V, kPlaces<M, Transpose>>(in, out, stride);
-  } else {
-    alignas(64) Real u[kOrder * kLanes], v[kOrder * kLanes];
-    for (int k = 0; k < kOrder; ++k) {
-      const V a = load<V>(in + k * stride), b = load<V>(in + (k + kOrder) * stride);
-      store(u + k * kLanes, add(a, b));
-      store(v + k * kLanes, sub_fused(a, b));
+  constexpr int kOrder = kPlaces<M, Transpose>.kOrder;
+  const auto column = [&](const Real* from, Real* to) {
+    if constexpr (kOrder == M) {
+      alignas(64) Real x[M * kLanes];
+      for (int k = 0; k < M; ++k) store(x + k * kLanes, load<V>(from + k * stride));
+      buffered_rows<V, kPlaces<M, Transpose>>(x, [&](int k, V y) SYLVESTER_LAMBDA { store(to + k * stride, y); });
+    } else if constexpr (V::kRegisters >= 16 && kOrder <= 14) {
+      small_column<V, kPlaces<M, Transpose>>(from, to, stride);
+    } else {
+      alignas(64) Real u[kOrder * kLanes], v[kOrder * kLanes];
+      for (int k = 0; k < kOrder; ++k) {
+        const V a = load<V>(from + k * stride), b = load<V>(from + (k + kOrder) * stride);
+        store(u + k * kLanes, add(a, b));
+        store(v + k * kLanes, sub_fused(a, b));
+      }
+      paired_rows<V, kPlaces<M, Transpose>>(u, -2, from, to, stride);
+      paired_rows<V, kPlaces<M, Transpose>>(v, 2, from + kOrder * stride, to + kOrder * stride, stride);
     }
-    paired_rows<V, kPlaces<M, Transpose>>(u, -2, in, out, stride);
-    paired_rows<V, kPlaces<M, Transpose>>(v, 2, in + kOrder * stride, out + kOrder * stride, stride);
+  };
+  for (int64_t i = 0; i < blocks * M * stride; i += M * stride) {
+    for (int64_t c = i; c < i + stride; c += kLanes) column(in + c, out + c);
   }
 }
 

@@ -126,9 +126,9 @@ constexpr void hadamard_matrix(int m, int8_t* to) {
 // The smallest m with a construction for which block / m is a power of two: 1 for a power of two, 0 where none is
 constexpr int hadamard_factor(int64_t block) {
   if (block < 1) return 0;
+  if ((block & (block - 1)) == 0) return 1;
   int64_t odd = block;
   while (odd % 2 == 0) odd /= 2;
-  if (odd == 1) return 1;
   for (int64_t m = 4 * odd; m <= kLargestFactor && block % m == 0; m *= 2) {
     if (construction(static_cast<int>(m)) != Construction::none) return static_cast<int>(m);
   }

@@ -83,12 +83,16 @@ SYLVESTER_INLINE void stream_bases(typename V::Real* work, const Row& row, const
   }
 }
 
-// As hadamard_row, for rows that are worth the larger code. work holds width elements, touched when block > 64,
+// As hadamard_row, for rows that are worth the larger code. work holds width elements, touched when block > 32,
 // and may be what row.load reads and row.store writes.
 template <class V, class Row>
 void hadamard_stream(typename V::Real* work, Row& row, int64_t width, int64_t block) {
   if constexpr (kVectorUnits<V>) {
-    if (block <= 64) return small_blocks<V>(row, width, block);
+    constexpr bool kRoomy = V::kRegisters >= 16;
+    if (block < 64 || (block == 64 && !kRoomy)) return small_blocks<V>(row, width, block);
+    if constexpr (kRoomy) {
+      if (block == 64) return stream<V, 16, 4>(work, row, row, 0, width);
+    }
     if (block == 128) return stream<V, 16, 8>(work, row, row, 0, width);
     const int64_t base = base_block<V>(block);
     const auto run = [&](const auto& to, int64_t i, int64_t n) { stream_bases<V>(work, row, to, i, n, base); };
