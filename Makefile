@@ -23,7 +23,8 @@ demo: setup
 
 test: lint
 	$(BIN)/python -m mypy
-	$(BIN)/pytest
+	@# Threads that wait for work must not keep the other workers' from it.
+	OMP_WAIT_POLICY=passive $(BIN)/pytest -n logical --maxprocesses 8 --dist loadgroup
 
 lint: setup
 	$(BIN)/ruff check

@@ -63,10 +63,10 @@ class Bench:
         return taken
 
     def _captured(self, call: Callable[[], Any]) -> Callable[[], Any]:
-        for _ in range(1 if self.tiny else 3):
-            call()
         if self.tiny:
             return call
+        for _ in range(3):
+            call()
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 Record = dict[str, Any]
+pytestmark = pytest.mark.xdist_group("aot")  # they read what one child compiled
 
 REGISTERS = 65536
 """Of a multiprocessor of every CUDA chip here."""

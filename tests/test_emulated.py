@@ -22,7 +22,10 @@ QEMU = shutil.which("qemu-x86_64-static")
 MOST_ELEMENTS = 5000  # of all arguments of a case: emulation is slow
 CPUS = {"Haswell": "avx2", "IvyBridge": "scalar"}
 
-pytestmark = pytest.mark.skipif(QEMU is None, reason="no qemu-x86_64-static (Debian: qemu-user-static)")
+pytestmark = [
+    pytest.mark.xdist_group("emulated"),  # they share what was recorded
+    pytest.mark.skipif(QEMU is None, reason="no qemu-x86_64-static (Debian: qemu-user-static)"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,12 @@ import sylvester
 ROOT = Path(__file__).parents[1]
 IMPORT_LIMIT = 0.1  # seconds beyond torch's own
 
-pytestmark = pytest.mark.skipif(
-    not (ROOT / "build" / "CMakeCache.txt").exists(), reason="the library was installed, not built in this tree"
-)
+pytestmark = [
+    pytest.mark.xdist_group("packaging"),  # one build folder
+    pytest.mark.skipif(
+        not (ROOT / "build" / "CMakeCache.txt").exists(), reason="the library was installed, not built in this tree"
+    ),
+]
 
 
 def python(*arguments: str, cwd: Path | None = None, **environment: str) -> str:

@@ -60,6 +60,9 @@ def test_interrupt_ends_the_training_and_keeps_the_model() -> None:
 
 
 def test_a_second_interrupt_is_not_caught() -> None:
+    """Set, because Python leaves the signal ignored where a shell started it in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
     def interrupt(now: Progress) -> None:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
