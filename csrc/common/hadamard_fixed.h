@@ -148,31 +148,40 @@ void small_column(const typename V::Real* in, typename V::Real* out, int64_t str
   });
 }
 
+template <class V, const auto& kOf>
+__attribute__((noinline)) void paired_column(const typename V::Real* in, typename V::Real* out, int64_t stride) {
+  constexpr int kOrder = kOf.kOrder;
+  alignas(64) typename V::Real u[kOrder * kLanes], v[kOrder * kLanes];
+  for (int k = 0; k < kOrder; ++k) {
+    const V a = load<V>(in + k * stride), b = load<V>(in + (k + kOrder) * stride);
+    store(u + k * kLanes, add(a, b));
+    store(v + k * kLanes, sub_fused(a, b));
+  }
+  paired_rows<V, kOf>(u, -2, in, out, stride);
+  paired_rows<V, kOf>(v, 2, in + kOrder * stride, out + kOrder * stride, stride);
+}
+
+template <class V, const auto& kOf>
+void dense_column(const typename V::Real* in, typename V::Real* out, int64_t stride) {
+  alignas(64) typename V::Real x[kOf.kOrder * kLanes];
+  for (int k = 0; k < kOf.kOrder; ++k) store(x + k * kLanes, load<V>(in + k * stride));
+  buffered_rows<V, kOf>(x, [&](int k, V y) SYLVESTER_LAMBDA { store(out + k * stride, y); });
+}
+
 // Every column of blocks of M parts, which are a multiple of 16; in may be out
 template <class V, int M, bool Transpose>
-void fixed_columns(const typename V::Real* in, typename V::Real* out, int64_t blocks, int64_t stride) {
-  using Real = typename V::Real;
+void fixed_columns(const typename V::Real* in, typename V::Real* out, int64_t blocks, int64_t part) {
   constexpr int kOrder = kPlaces<M, Transpose>.kOrder;
-  const auto column = [&](const Real* from, Real* to) {
-    if constexpr (kOrder == M) {
-      alignas(64) Real x[M * kLanes];
-      for (int k = 0; k < M; ++k) store(x + k * kLanes, load<V>(from + k * stride));
-      buffered_rows<V, kPlaces<M, Transpose>>(x, [&](int k, V y) SYLVESTER_LAMBDA { store(to + k * stride, y); });
-    } else if constexpr (V::kRegisters >= 16 && kOrder <= 14) {
-      small_column<V, kPlaces<M, Transpose>>(from, to, stride);
-    } else {
-      alignas(64) Real u[kOrder * kLanes], v[kOrder * kLanes];
-      for (int k = 0; k < kOrder; ++k) {
-        const V a = load<V>(from + k * stride), b = load<V>(from + (k + kOrder) * stride);
-        store(u + k * kLanes, add(a, b));
-        store(v + k * kLanes, sub_fused(a, b));
+  for (int64_t i = 0; i < blocks * M * part; i += M * part) {
+    for (int64_t c = i; c < i + part; c += kLanes) {
+      if constexpr (kOrder == M) {
+        dense_column<V, kPlaces<M, Transpose>>(in + c, out + c, part);
+      } else if constexpr (V::kRegisters >= 16 && kOrder <= 14) {
+        small_column<V, kPlaces<M, Transpose>>(in + c, out + c, part);
+      } else {
+        paired_column<V, kPlaces<M, Transpose>>(in + c, out + c, part);
       }
-      paired_rows<V, kPlaces<M, Transpose>>(u, -2, from, to, stride);
-      paired_rows<V, kPlaces<M, Transpose>>(v, 2, from + kOrder * stride, to + kOrder * stride, stride);
     }
-  };
-  for (int64_t i = 0; i < blocks * M * stride; i += M * stride) {
-    for (int64_t c = i; c < i + stride; c += kLanes) column(in + c, out + c);
   }
 }
 

@@ -1,8 +1,9 @@
-// y = scale · post ∘ ((I_q ⊗ S) (pre ∘ x)) on rows of width = q·block elements.
+// y = scale · post ∘ ((I_q ⊗ H) (pre ∘ x)) on rows of width = q·block elements; H = S, or H_m ⊗ S with a factor.
 //
 //   in, out   rows × width elements of dtype, each row contiguous, rows follow each other; out may be in
 //   pre, post width elements in the arithmetic type (float; double for float64), or null
 //   work      work_size(block) floats when dtype is 16 bits wide, else may be null
+//   factor    of a block that is no power of two: H_m across the parts first, in out or work (common/hadamard_across.h)
 //
 // The kernel owns every tail: width is any multiple of block. One thread, no allocation, noexcept.
 //
