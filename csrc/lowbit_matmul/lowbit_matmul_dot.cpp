@@ -1,7 +1,7 @@
-#include "lowbit_matmul/decode.h"
 #include "lowbit_matmul/direct.h"
 #include "lowbit_matmul/epilogue.h"
 #include "lowbit_matmul/panel.h"
+#include "lowbit_matmul/with_format.h"
 
 namespace {
 
