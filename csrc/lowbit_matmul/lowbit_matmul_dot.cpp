@@ -121,7 +121,9 @@ struct Body {
   void run() const {
     auto* totals = static_cast<int32_t*>(call.work);
     for (int64_t m = 0; m < call.x.rows; m += kIntegerRows) {
-      const int64_t rows = call.x.rows - m < kIntegerRows ? call.x.rows - m : kIntegerRows, most = kTotals / rows;
+      const int64_t rows = call.x.rows - m < kIntegerRows ? call.x.rows - m : kIntegerRows;
+      // Few rows: long streams. More: totals that are scaled while they are in the first-level cache.
+      const int64_t most = rows < 4 ? kTotals / rows : kTogether;
       for (int64_t group = call.group_begin; group < call.group_end; group += most) {
         const int64_t groups = call.group_end - group < most ? call.group_end - group : most;
         Block<format>{call, totals, m, rows, group}.run(groups);
