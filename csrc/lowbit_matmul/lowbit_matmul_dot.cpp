@@ -26,6 +26,8 @@ constexpr int kTileRows = 4, kTogether = 1;
 constexpr int alone(Format format) { return kHalfSums && format != Format::trits ? 3 : 1; }
 #endif
 constexpr int64_t kLeastPanelRows = 8;
+// Rows at a time: an unpacked panel serves many, else x, totals and y stay close
+constexpr int64_t kBlockRows = kPanels ? kIntegerRows : 32;
 
 // Fields that one row reads between two shifts, each with sums of its own
 constexpr int places_of(Format format, int rows) {
@@ -120,8 +122,8 @@ struct Body {
   template <Format format>
   void run() const {
     auto* totals = static_cast<int32_t*>(call.work);
-    for (int64_t m = 0; m < call.x.rows; m += kIntegerRows) {
-      const int64_t rows = call.x.rows - m < kIntegerRows ? call.x.rows - m : kIntegerRows;
+    for (int64_t m = 0; m < call.x.rows; m += kBlockRows) {
+      const int64_t rows = call.x.rows - m < kBlockRows ? call.x.rows - m : kBlockRows;
       // Few rows: long streams. More: totals that are scaled while they are in the first-level cache.
       const int64_t most = rows < 4 ? kTotals / rows : kTogether;
       for (int64_t group = call.group_begin; group < call.group_end; group += most) {
