@@ -45,7 +45,7 @@ struct Direct {
     for_sums([&](int, int g, int p) SYLVESTER_LAMBDA {
       Cut cut;
       cut.cut(load_bytes(weights[g] + offset + p * kWidth));
-      if (!kHalfSums && p == 0) __builtin_prefetch(weights[g] + offset + kAhead);
+      if (p == 0) __builtin_prefetch(weights[g] + offset + kAhead);
       for_constants<Cut::kCount>([&](auto i) SYLVESTER_LAMBDA {
         Sums& s = sum[Cut::class_of(i)][0][g][p];
         s = dot(s, cut.get(i), codes[i]);

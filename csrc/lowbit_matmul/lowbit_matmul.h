@@ -19,9 +19,9 @@
 //     field 1    r0 k4   k5    k6    k7  r1 k4  ... r15 k7       ternary u - 1, 4    int4 u - 8, 2
 //     ...                                                        trits u - 1, 5      int8 u - 128, 1
 //
-// Field f is the bits f · 8/F and up of its byte; of trits, the digit of 3^f. A zmm of bytes, shifted and masked, is
-// the unsigned operand of vpdpbusd for 16 rows and 4 k; the signed one is 4 codes of x broadcast. Rows from N on and k
-// from K on hold u = 0: there x is padded with zeros, scale and bias are not read and y is not written.
+// Field f is the bits f · 8/F and up of its byte; of trits see trits_to_layout(). A zmm of bytes, shifted and masked,
+// is the unsigned operand of vpdpbusd for 16 rows and 4 k; the signed one is 4 codes of x broadcast. Rows from N on and
+// k from K on hold u = 0: there x is padded with zeros, scale and bias are not read and y is not written.
 //
 // Bounds: |x| <= 128 and |w| <= largest, so |acc| <= 128 · largest · K, which most_columns() keeps below 2^31. On the
 // way Σ u x, mult · Σ u x and zero · Σ x may pass 2^31: they wrap modulo 2^32 (unsigned in C++; vpdpbusd, paddd by
@@ -73,14 +73,15 @@ constexpr int64_t code_stride(Format format, int64_t columns) {
   return ((unit_count(format, columns) * unit_columns(format) + kRowBytes - 1) / kRowBytes | 1) * kRowBytes;
 }
 
-// A byte of five trits, b = Σ_f u_f 3^f, in the layout and back
+// A byte of five trits, b = Σ_f u_f 3^f, in the layout and back. With v = Σ_f w_f 3^f, f < 4: bits 0 to 5 hold
+// 21 u_4 + |v| mod 21, bit 6 |v| >= 21, bit 7 v < 0, so that tables of 64 and 128 entries decode it.
 constexpr uint8_t trits_to_layout(int b) {
-  const int v = b % 81 - 40;
-  return static_cast<uint8_t>(41 * (b / 81) + (v < 0 ? 128 - v : v));
+  const int v = b % 81 - 40, size = v < 0 ? -v : v;
+  return static_cast<uint8_t>(21 * (b / 81) + size % 21 + 64 * (size / 21) + (v < 0 ? 128 : 0));
 }
 constexpr int trits_of_layout(uint8_t byte) {
-  const int v = byte % 128 % 41;
-  return 81 * (byte % 128 / 41) + 40 + (byte < 128 ? v : -v);
+  const int last = byte % 64 / 21, size = byte % 64 % 21 + 21 * (byte / 64 % 2);
+  return 81 * last + 40 + (byte < 128 ? size : -size);
 }
 
 struct Weights {

@@ -1,7 +1,7 @@
-#include "lowbit_matmul/decode.h"
 #include "lowbit_matmul/direct.h"
 #include "lowbit_matmul/epilogue.h"
 #include "lowbit_matmul/panel.h"
+#include "lowbit_matmul/with_format.h"
 
 namespace {
 
@@ -26,6 +26,8 @@ constexpr int kTileRows = 4, kTogether = 1;
 constexpr int alone(Format format) { return kHalfSums && format != Format::trits ? 3 : 1; }
 #endif
 constexpr int64_t kLeastPanelRows = 8;
+// Rows at a time: an unpacked panel serves many, else x, totals and y stay close
+constexpr int64_t kBlockRows = kPanels ? kIntegerRows : 32;
 
 // Fields that one row reads between two shifts, each with sums of its own
 constexpr int places_of(Format format, int rows) {
@@ -120,8 +122,10 @@ struct Body {
   template <Format format>
   void run() const {
     auto* totals = static_cast<int32_t*>(call.work);
-    for (int64_t m = 0; m < call.x.rows; m += kIntegerRows) {
-      const int64_t rows = call.x.rows - m < kIntegerRows ? call.x.rows - m : kIntegerRows, most = kTotals / rows;
+    for (int64_t m = 0; m < call.x.rows; m += kBlockRows) {
+      const int64_t rows = call.x.rows - m < kBlockRows ? call.x.rows - m : kBlockRows;
+      // Few rows: long streams. More: totals that are scaled while they are in the first-level cache.
+      const int64_t most = rows < 4 ? kTotals / rows : kTogether;
       for (int64_t group = call.group_begin; group < call.group_end; group += most) {
         const int64_t groups = call.group_end - group < most ? call.group_end - group : most;
         Block<format>{call, totals, m, rows, group}.run(groups);

@@ -1,9 +1,9 @@
 #include "lowbit_matmul/lowbit_matmul.h"
 
 #include "lowbit_matmul/codes.h"
-#include "lowbit_matmul/decode.h"
 #include "lowbit_matmul/epilogue.h"
 #include "lowbit_matmul/weights.h"
+#include "lowbit_matmul/with_format.h"
 
 namespace {
 

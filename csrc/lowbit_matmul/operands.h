@@ -58,23 +58,18 @@ struct Operands {
 // Five trits: the last, and the first four or their mirror (trits_to_layout())
 #if defined(SYLVESTER_LEVEL_avx512vnni)
 struct TritTables {
-  alignas(64) uint8_t first[128], last[128];  // u of digits 0 to 3 at 2 bits each, and of digit 4
+  alignas(64) uint8_t first[128], last[64];  // u of digits 0 to 3 at 2 bits each, and of digit 4
 };
 constexpr TritTables trit_tables() {
   TritTables tables{};
   for (int byte = 0; byte < 128; ++byte) {
-    const int b = sylvester::lowbit_matmul::trits_of_layout(static_cast<uint8_t>(byte < 123 ? byte : 0));
+    const int b = sylvester::lowbit_matmul::trits_of_layout(static_cast<uint8_t>(byte));
     tables.first[byte] = static_cast<uint8_t>(b % 3 | b / 3 % 3 << 2 | b / 9 % 3 << 4 | b / 27 % 3 << 6);
-    tables.last[byte] = static_cast<uint8_t>(b / 81);
+    tables.last[byte % 64] = static_cast<uint8_t>(byte % 64 / 21);
   }
   return tables;
 }
 constexpr TritTables kTritTables = trit_tables();
-
-// Bits 0 to 6 of each byte choose
-SYLVESTER_INLINE __m512i looked_up(const uint8_t* table, Bytes v) {
-  return _mm512_permutex2var_epi8(_mm512_load_si512(table), (__m512i)v, _mm512_load_si512(table + 64));
-}
 
 template <int kPlaces>
 struct Operands<Format::trits, kPlaces> {
@@ -87,9 +82,13 @@ struct Operands<Format::trits, kPlaces> {
   First first;
   Bytes last;
   SYLVESTER_INLINE void cut(Bytes v) {
-    const __m512i u = looked_up(kTritTables.first, v), mirror = _mm512_set1_epi8(static_cast<char>(0xAA));
-    first.cut((Bytes)_mm512_mask_sub_epi8(u, _mm512_movepi8_mask((__m512i)v), mirror, u));
-    last = (Bytes)looked_up(kTritTables.last, v);
+    const __mmask64 negative = _mm512_movepi8_mask((__m512i)v);
+    __m512i digit = _mm512_permutexvar_epi8((__m512i)v, _mm512_load_si512(kTritTables.last));
+    asm("" : "+v"(digit), "+v"(v));  // then the other table's indices are overwritten: copies are not free
+    last = (Bytes)digit;
+    const __m512i low = _mm512_load_si512(kTritTables.first), high = _mm512_load_si512(kTritTables.first + 64);
+    const __m512i u = _mm512_permutex2var_epi8(low, (__m512i)v, high);
+    first.cut((Bytes)_mm512_mask_sub_epi8(u, negative, _mm512_set1_epi8(static_cast<char>(0xAA)), u));
   }
   template <int i>
   SYLVESTER_INLINE Bytes get(Constant<i> index) const {
@@ -117,10 +116,10 @@ struct Operands<Format::trits, kPlaces> {
   // [b / 81, (b + 1) / 81), whose digits, from the last on, are the whole parts of tripling it.
   SYLVESTER_INLINE void cut(Bytes v) {
     using Signed [[gnu::vector_size(kWidth)]] = int8_t;
-    const Bytes negative = (Bytes)((Signed)v < 0), size = v & all_bytes(127);
-    const Bytes one = (Bytes)((Signed)size > 40), two = (Bytes)((Signed)size > 81);
-    const Bytes magnitude = size - (one & all_bytes(41)) - (two & all_bytes(41));
-    const Bytes b = ((magnitude ^ negative) - negative) + all_bytes(40);
+    const Bytes low = v & all_bytes(63), one = (Bytes)((Signed)low > 20), two = (Bytes)((Signed)low > 41);
+    const Bytes upper = (Bytes)((v & all_bytes(64)) > all_bytes(0)), negative = (Bytes)((Signed)v < 0);
+    const Bytes k21 = all_bytes(21), size = low - (one & k21) - (two & k21) + (upper & k21);
+    const Bytes b = ((size ^ negative) - negative) + all_bytes(40);
     digit[4] = Bytes{} - one - two;
     Halves even = ((Halves)b & 0xff) * 203, odd = ((Halves)b >> 8) * 203;
     for_constants<4>([&](auto i) SYLVESTER_LAMBDA {

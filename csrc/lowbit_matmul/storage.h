@@ -5,8 +5,8 @@
 #include <array>
 #include <cstring>
 
-#include "lowbit_matmul/decode.h"
 #include "lowbit_matmul/encoding.h"
+#include "lowbit_matmul/with_format.h"
 
 namespace sylvester::lowbit_matmul {
 constexpr int64_t kChunk = 2560;  // codes at a time: whole bytes of every format that stay in the first-level cache
