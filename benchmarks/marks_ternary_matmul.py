@@ -15,59 +15,32 @@ from torch import Tensor
 from torch.ao.nn.quantized import dynamic
 from torch.nn import functional
 
-from sylvester.ops.lowbit_matmul import layout_of_codes, prepared
+from sylvester.ops.lowbit_matmul import prepared
 
-from .baselines import products_per_second
-from .marks import Mark, fastest, median_of_rounds, ratio, slope
+from .lowbit import Options, Shape, of_peak, product, random_codes, random_layout
+from .marks import Mark, fastest, median_of_rounds, ratio
 
 NAME = "ternary_matmul"
 TWO_BIT, TRITS = 1, 9
 IN_DRAM = 1 << 28
 """Bytes of weights that take turns: more than any cache holds."""
 
-Shape = tuple[int, int]  # N, K
-Options = dict[str, Any]
 ALONE = ((1024, 1024), (4096, 4096), (11008, 4096))
 TOGETHER = ((512, 512), (1024, 1024), (4096, 4096))
-
-
-def _layout(shape: Shape, encoding: int = TWO_BIT) -> Tensor:
-    return layout_of_codes(torch.randint(-1, 2, shape, dtype=torch.int8), encoding)
-
-
-def _codes(rows: int, columns: int) -> Options:
-    return {"x": torch.randint(-127, 128, (rows, columns), dtype=torch.int8), "x_scale": torch.rand(rows)}
-
-
-def _call(rows: int, shape: Shape, x: Options | None = None) -> Callable[[], Tensor]:
-    given, layout, scale = x or _codes(rows, shape[1]), _layout(shape), torch.tensor(1.0)
-    return lambda: prepared(**given, layout=layout, scale=scale, encoding=TWO_BIT, out_features=shape[0])
-
-
-def _of_peak(rows: int, shape: Shape) -> float:
-    """Products a second over the peak rate, without the fixed cost of a call: that of 16 columns is taken off."""
-    calls = {columns: _call(rows, (columns, shape[1])) for columns in (16, shape[0])}
-
-    def of_peak() -> float:
-        peak = max(products_per_second() for _ in range(5))
-        return rows * shape[1] / slope(lambda call: call(), calls) / peak
-
-    with torch.inference_mode():
-        return median_of_rounds(of_peak)
 
 
 def _over_linear() -> float:
     """How many times as long F.linear takes in float32 for one row of 4096 by 4096."""
     x, weight = torch.randn(1, 4096), torch.randn(4096, 4096)
     with torch.inference_mode():
-        return ratio(lambda: functional.linear(x, weight), _call(1, (4096, 4096)), samples=9)
+        return ratio(lambda: functional.linear(x, weight), product(1, (4096, 4096), TWO_BIT), samples=9)
 
 
 def _rotating(shape: Shape, encoding: int) -> tuple[Callable[[], Tensor], int]:
     """One row by weights that were not used for long, and their bytes."""
-    first = _layout(shape, encoding)
+    first = random_layout(shape, encoding)
     layouts = cycle([torch.ops.sylvester._fresh_copy(first) for _ in range(IN_DRAM // first.nbytes)])
-    given, scale = _codes(1, shape[1]), torch.tensor(1.0)
+    given, scale = random_codes(1, shape[1]), torch.tensor(1.0)
     options: Options = {"scale": scale, "encoding": encoding, "out_features": shape[0]}
     return lambda: prepared(**given, layout=next(layouts), **options), first.nbytes
 
@@ -89,13 +62,13 @@ def _fewer_bits() -> float:
 
 def _over_torch(rows: int, shape: Shape) -> float:
     """Time of torch's fastest int8 product over ours; each is given what it takes."""
-    given = _codes(rows, shape[1])
+    given = random_codes(rows, shape[1])
     columns = torch.randint(-127, 128, shape, dtype=torch.int8).t()
     module = torch.ao.quantization.quantize_dynamic(torch.nn.Sequential(torch.nn.Linear(*shape[::-1], bias=False)))
     assert isinstance(module[0], dynamic.Linear)
     floats = torch.randn(rows, shape[1])
     calls: dict[str, Callable[[], Any]] = {
-        "ours": _call(rows, shape, given),
+        "ours": product(rows, shape, TWO_BIT, given),
         "_int_mm": lambda: torch._int_mm(given["x"], columns),
         "dynamic": lambda: module(floats),
     }
@@ -110,7 +83,7 @@ def _over_torch(rows: int, shape: Shape) -> float:
 
 def _floats_over_codes(rows: int, shape: Shape) -> float:
     """Time with the quantisation of x over that without."""
-    layout, given = _layout(shape), _codes(rows, shape[1])
+    layout, given = random_layout(shape, TWO_BIT), random_codes(rows, shape[1])
     floats: Options = {"x": torch.randn(rows, shape[1])}
     options: Options = {"scale": torch.tensor(1.0), "encoding": TWO_BIT, "out_features": shape[0]}
     with torch.inference_mode():
@@ -121,7 +94,7 @@ def _floats_over_codes(rows: int, shape: Shape) -> float:
 
 def _two_threads(rows: int, shape: Shape) -> float:
     """Time on one thread over that on two."""
-    call = _call(rows, shape)
+    call = product(rows, shape, TWO_BIT)
 
     def speed_up() -> float:
         one = fastest({"call": call})["call"]
@@ -141,7 +114,7 @@ def _marks() -> Iterator[Mark]:
             for shape in shapes:
                 name = f"M = {rows}, {shape[0]} x {shape[1]} of peak dot products, {level}"
                 quick = rows == 8 and shape == (1024, 1024)
-                yield at_least(name, limit, partial(_of_peak, rows, shape), level=level, quick=quick)
+                yield at_least(name, limit, partial(of_peak, rows, shape, TWO_BIT), level=level, quick=quick)
         # Only VBMI decodes trits as fast as memory brings them.
         for encoding, bits, limit in ((TWO_BIT, "2", 0.8), (TRITS, "1.6", 0.8 if level == "avx512vnni" else 0.1)):
             name = f"M = 1 from DRAM at {bits} bits, bytes over those of reading, {level}"
