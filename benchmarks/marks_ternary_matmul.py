@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from sylvester.ops.lowbit_matmul import prepared
 
+from . import linear_step
 from .lowbit import Options, Shape, of_peak, product, random_codes, random_layout
 from .marks import Mark, fastest, median_of_rounds, ratio
 
@@ -134,4 +135,4 @@ def _marks() -> Iterator[Mark]:
         yield at_least(name, 1.85, partial(_two_threads, rows, shape), level=best)
 
 
-MARKS = tuple(_marks())
+MARKS = (*_marks(), *linear_step.MARKS)

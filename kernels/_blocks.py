@@ -15,6 +15,12 @@ FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 LARGEST_BLOCK = 1 << 15
 
 
+@triton.constexpr_function
+def assembly() -> bool:
+    """Whether instructions may be named: not in the interpreter, and not on AMD."""
+    return not triton.knobs.runtime.interpret and is_cuda()
+
+
 @triton.jit
 def product(a, b, c):
     """a · b + c with float32's accuracy: in three products of tf32 halves; AMD's matrix cores take float32."""

@@ -24,6 +24,7 @@ import triton.language as tl
 from torch import Tensor
 
 from . import _blocks as blocks
+from ._blocks import assembly
 
 
 class Format(NamedTuple):
@@ -50,12 +51,6 @@ def format_of(encoding: int) -> Format:
 def plane(encoding: int, columns: int) -> int:
     """P: bytes of a row of the layout."""
     return triton.cdiv(triton.cdiv(columns, format_of(encoding).fields), 16) * 16
-
-
-@triton.constexpr_function
-def assembly() -> bool:
-    """Whether instructions may be named: not in the interpreter, and not on AMD."""
-    return not triton.knobs.runtime.interpret and tl.target_info.is_cuda()
 
 
 @triton.constexpr_function

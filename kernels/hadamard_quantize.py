@@ -18,10 +18,9 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from triton.language.target_info import is_cuda
 
 from . import _blocks as blocks
-from ._blocks import hadamard, scaled
+from ._blocks import assembly, hadamard, scaled
 from ._hadamard_factor import across
 
 LARGEST_TILE = 1 << 14
@@ -81,7 +80,7 @@ def _store(codes, tile, inverse, first, left, width, ROWS: tl.constexpr, COLUMNS
     tile = tl.reshape(tile, [ROWS, COLUMNS])
     shifted = tile * inverse + 12582912.0
     live = tl.where(inverse != 0.0, -1, 0)
-    if is_cuda():  # four lowest bytes at once: the compiler widens each to 16 bits before
+    if assembly():  # four lowest bytes at once: the compiler widens each to 16 bits before
         code = tl.inline_asm_elementwise(
             "{ .reg .b32 a, b; prmt.b32 a, $1, $2, 0x40; prmt.b32 b, $3, $4, 0x40; prmt.b32 a, a, b, 0x5410; "
             "and.b32 $0, a, $5; }",

@@ -20,7 +20,8 @@ import triton.language as tl
 from torch import Tensor
 
 from . import _blocks as blocks
-from ._lowbit_layout import Format, assembly, following, format_of, lowbit_layout, lowbit_layout_codes, start
+from ._blocks import assembly
+from ._lowbit_layout import Format, following, format_of, lowbit_layout, lowbit_layout_codes, start
 from ._lowbit_product import epilogue, multiply_codes, multiply_floats, multiply_transposed
 from ._lowbit_rows import codes_of
 

@@ -92,7 +92,7 @@ def test_dtypes_and_autocast_are_those_of_linear(make: partial, dtype: torch.dty
     assert all(parameter.grad.dtype == dtype for parameter in layer.parameters())
 
 
-@pytest.mark.parametrize("rotate", [4, 8])
+@pytest.mark.parametrize("rotate", [8, 12, 24])
 def test_rotation_leaves_the_product_as_it_is(rotate: int) -> None:
     layer, plain = QuantLinear(24, 5, None, rotate=rotate), QuantLinear(24, 5, None)
     plain.load_state_dict(layer.state_dict())

@@ -37,6 +37,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..formats import intn
 from ..ste import straight_through
 from ._dispatch import WIDE, call, describe, launch, no_gradient, require_floats
 from ._spec import Arguments, Case, Make, Misuse, Operator, RawCall, register
@@ -68,17 +69,11 @@ def finished(codes: Tensor, row_scale: Tensor, bits: int, latent: Tensor | None)
     """Results from int8 codes: packed where ``bits`` says so; with ``latent`` the values, whose gradient it gets."""
     if latent is not None:
         return straight_through((codes * row_scale.unsqueeze(-1)).to(latent.dtype), latent), row_scale
-    return (packed(codes) if is_packed(bits) else codes), row_scale
+    return (intn.pack(codes, 4) if is_packed(bits) else codes), row_scale
 
 
 def is_packed(bits: int) -> bool:
     return bits <= 4
-
-
-def packed(codes: Tensor) -> Tensor:
-    """Two codes a byte: (..., K) int8 in [-8, 7] -> (..., ceil(K / 2)) uint8."""
-    pairs = torch.nn.functional.pad(codes, (0, codes.shape[-1] % 2)).unflatten(-1, (-1, 2)) + 8
-    return (pairs[..., 0] | pairs[..., 1] << 4).view(torch.uint8)
 
 
 def check(x: Tensor, bits: int, dequantize: bool) -> None:
