@@ -27,8 +27,9 @@
     float64            "float"     float64                                      float64
 
 Cost: packed read once, x once a row of 16; M·N·K multiplications and additions. The kernels read a layout that is
-derived from ``packed`` (as large, K and N rounded up) and remembered as long as the tensor lives unchanged; who keeps
-it himself calls ``prepared``. Sums of int8 fit int32 up to K = 2^24 - 1 (ternary, binary), 2^17 - 1 (8 bits).
+derived from ``packed`` (as large, K and N rounded up) and remembered as long as the tensor lives unchanged, unless it
+was made in inference_mode, where changes cannot be seen; who keeps it himself calls ``prepared``. Sums of int8 fit
+int32 up to K = 2^24 - 1 (ternary, binary), 2^17 - 1 (8 bits).
 Determinism: the same bits for any thread count, level and batch. Integers are exact: y = fma(acc, x_scale · scale,
 bias) rounds twice. Floats are added up by sums of 16 in order. Only the gradient of ``latent`` is a product of torch's
 own, whose bits may change with the batch and the threads.
