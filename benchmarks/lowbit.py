@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from sylvester.formats import _encoding
 from sylvester.ops.lowbit_matmul import layout_of_codes, prepared
 
 from .baselines import products_per_second
-from .marks import median_of_rounds, slope
+from .marks import Mark, median_of_rounds, slope
 
 Shape = tuple[int, int]  # N, K
 Options = dict[str, Any]
@@ -43,3 +44,20 @@ def of_peak(rows: int, shape: Shape, encoding: int) -> float:
 
     with torch.inference_mode():
         return median_of_rounds(figure)
+
+
+def peak_marks(operator: str, encodings: Mapping[str, int]) -> tuple[Mark, ...]:
+    """Against peak dot products, for each encoding by its name; what ternary_matmul shares is marked there."""
+    return tuple(
+        Mark(
+            operator,
+            f"{name}, M = {rows}, 1024 x 1024 of peak dot products, avx512vnni",
+            limit,
+            partial(of_peak, rows, (1024, 1024), encoding),
+            at_most=False,
+            quick=rows == 8,
+            level="avx512vnni",
+        )
+        for name, encoding in encodings.items()
+        for rows, limit in ((8, 0.7), (32, 0.9))
+    )

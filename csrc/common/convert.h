@@ -227,4 +227,20 @@ SYLVESTER_INLINE void store_part_as(float* to, f32x16 v, int64_t count) {
 }
 #endif
 
+// run.operator()<V, T>() with the vector and the element type of rows of dtype
+template <class Run>
+SYLVESTER_INLINE void with_dtype(sylvester::Dtype dtype, const Run& run) {
+  switch (dtype) {
+    case sylvester::Dtype::float32: return run.template operator()<Vector, float>();
+    case sylvester::Dtype::bfloat16: return run.template operator()<Vector, bfloat16>();
+    case sylvester::Dtype::float16: return run.template operator()<Vector, float16>();
+    case sylvester::Dtype::float64:
+#if defined(SYLVESTER_LEVEL_scalar)
+      return run.template operator()<lanes16<double>, double>();
+#else
+      return;  // the caller sends float64 to the scalar level
+#endif
+  }
+}
+
 }  // namespace

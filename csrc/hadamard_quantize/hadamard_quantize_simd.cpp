@@ -6,7 +6,6 @@
 
 namespace {
 
-using sylvester::Dtype;
 using sylvester::hadamard_quantize::Call;
 
 // The row's loads, and the stores of what will be quantised: the scale is left to that
@@ -67,17 +66,7 @@ void run_typed(const Call& call) {
 }
 
 void run(const Call& call) noexcept {
-  switch (call.dtype) {
-    case Dtype::float32: return run_typed<Vector, float>(call);
-    case Dtype::bfloat16: return run_typed<Vector, bfloat16>(call);
-    case Dtype::float16: return run_typed<Vector, float16>(call);
-    case Dtype::float64:
-#if defined(SYLVESTER_LEVEL_scalar)
-      return run_typed<lanes16<double>, double>(call);
-#else
-      return;  // the caller sends float64 to the scalar level
-#endif
-  }
+  with_dtype(call.dtype, [&]<class V, class T>() { run_typed<V, T>(call); });
 }
 
 }  // namespace
