@@ -77,15 +77,19 @@ def _growth(module: str, name: str) -> int:
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def _chunked_over_plain() -> float:
-    """The plain scan on one thread over the chunked one on two: tokens in, nine outputs a step, B = 1, D = 128."""
+def _chunked_over_plain(reads_out: bool) -> float:
+    """The plain scan on one thread over the chunked one on two, B = 1, D = 128: tokens in and nine outputs a step, or
+    one input and the last state."""
     m = Make.seeded(0, torch.float32)
-    tokens, weight, sign = m.integers(10, 100_000, 1), m.normal(10, 128), m.signs(128)
-    readout = (m.normal(9, 128), None)
+    tokens, table, sign = m.integers(10, 100_000, 1), m.normal(10, 128), m.signs(128)
+    inputs, weight, readout = m.normal(100_000, 1, 1), m.normal(128, 1), (m.normal(9, 128), None)
 
     def run(plan: str, threads: int) -> None:
         torch.set_num_threads(threads)
-        hadamard_scan(tokens, sign, weight=weight, readout=readout, plan=plan)
+        if reads_out:
+            hadamard_scan(tokens, sign, weight=table, readout=readout, plan=plan)
+        else:
+            hadamard_scan(inputs, sign, weight=weight, last_only=True, plan=plan)
 
     with torch.inference_mode():
         return ratio(partial(run, "scan", 1), partial(run, "chunked", 2))
@@ -153,7 +157,9 @@ def _marks() -> Iterator[Mark]:
     yield mark("update of the permuted-digits model, two threads", 4.0, digits, "ms", quick=True)
     yield mark("update of the copy model, T=1000, two threads", 15.0, copy, "ms", quick=True)
     yield mark("peak memory that update adds", 64.0, lambda: _growth("updates", "copy") / 2**20, "MB")
-    yield at_least("plain scan on one thread over chunked on two, T=100000 B=1 D=128", 2.5, _chunked_over_plain)
+    for what, reads_out in (("last state of 1 input", False), ("read-out of 9", True)):
+        name = f"plain scan on one thread over chunked on two, T=100000 B=1 D=128, {what}"
+        yield at_least(name, 2.5, partial(_chunked_over_plain, reads_out))
     for dtype in (torch.float32, torch.bfloat16):
         short = str(dtype).removeprefix("torch.")
         for steps, limit in ((1000, 5e-6), (100_000, 5e-5)):

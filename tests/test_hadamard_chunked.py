@@ -108,3 +108,14 @@ def test_compiles_in_one_graph() -> None:
                              fullgraph=True, backend="aot_eager")  # fmt: skip
     want = hadamard_scan(a["drive"], a["sign"], weight=a["weight"], plan="chunked")
     torch.testing.assert_close(compiled(a["drive"]), want)
+
+
+def test_a_power_is_remembered_until_the_signs_change() -> None:
+    a = arguments("fused", CUT, 1, 16)
+    del a["bias"]
+    for _ in range(2):
+        with torch.inference_mode():
+            before = hadamard_scan(**a, plan="chunked")[1].clone()
+            assert checks.error_fraction(before, hadamard_scan(**a)[1].double(), BOUND) <= 1
+        a["sign"].neg_()
+    assert torch.allclose(results(a, "chunked")[1], hadamard_scan(**a)[1], atol=1e-3)

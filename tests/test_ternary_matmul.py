@@ -156,11 +156,11 @@ def test_layout_of_packed_and_of_codes_is_one(encoding: int) -> None:
 def test_layout_is_remembered_until_the_weights_change() -> None:
     packed, x = ternary.pack(codes_of(1, 8, 12)), torch.randn(2, 12)
     first = ternary_matmul(x, packed, ONE)
-    kept = _function._layouts[id(packed)][2]
-    assert torch.equal(ternary_matmul(x, packed, ONE), first) and _function._layouts[id(packed)][2] is kept
+    kept = _function._layouts.kept[id(packed)][2]
+    assert torch.equal(ternary_matmul(x, packed, ONE), first) and _function._layouts.kept[id(packed)][2] is kept
     packed.copy_(ternary.pack(-codes_of(1, 8, 12)))
     assert torch.equal(ternary_matmul(x, packed, ONE), -first)
-    alive = weakref.ref(_function._layouts[id(packed)][2])
+    alive = weakref.ref(_function._layouts.kept[id(packed)][2])
     del packed, kept
     gc.collect()
     assert alive() is None, "the layout outlives its weights"
@@ -206,3 +206,11 @@ def test_first_and_second_derivatives() -> None:
 
     assert torch.autograd.gradcheck(function, (x, scale, bias))
     assert torch.autograd.gradgradcheck(function, (x, scale, bias))
+
+
+def test_a_layout_remembered_in_inference_mode_serves_a_backward() -> None:
+    packed, x = ternary.pack(torch.ones(3, 8, dtype=torch.int8)), torch.randn(2, 8, requires_grad=True)
+    with torch.inference_mode():
+        ternary_matmul(x, packed, ONE)
+    ternary_matmul(x, packed, ONE).sum().backward()
+    assert torch.equal(x.grad, torch.full((2, 8), 3.0))

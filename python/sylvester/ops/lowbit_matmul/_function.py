@@ -6,21 +6,21 @@ fakes. So an eager call checks only after a refusal, to say it in its caller's w
 
 from __future__ import annotations
 
-import weakref
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C import _functorch
 from torch.compiler import is_compiling
 
 from ...formats.intn import check_bits
 from .._dispatch import WIDE, call, explain
+from .._remembered import Remembered
 from ._check import BINARY, check, in_features, require_activation, ternary_encoding
 
 _multiply = torch.ops.sylvester.lowbit_matmul.default
 _lay = torch.ops.sylvester.lowbit_layout.default
 _lay_codes = torch.ops.sylvester.lowbit_layout_codes.default
+_layouts = Remembered(_lay)
 
 
 def ternary_matmul(
@@ -116,7 +116,7 @@ def _product(x: Tensor, packed: Tensor, encoding: int, *rest: Any) -> Tensor:
     if is_compiling():
         check(x, packed, encoding, *rest)
     try:
-        laid = _remembered(packed, encoding, in_features(x, packed, encoding))
+        laid = _layouts.get(packed, encoding, in_features(x, packed, encoding))
         return prepared(
             x, laid, scale, bias, encoding=encoding, out_features=packed.shape[0], x_scale=x_scale, latent=latent,
             activation=activation,
@@ -124,29 +124,3 @@ def _product(x: Tensor, packed: Tensor, encoding: int, *rest: Any) -> Tensor:
     except Exception:
         explain(check, x, packed, encoding, *rest)
         raise
-
-
-_layouts: dict[int, tuple[weakref.ref[Tensor], tuple[int, ...], Tensor]] = {}
-"""By the identity of the packed tensor: itself, what it was when the layout was derived, the layout."""
-
-
-def _remembered(packed: Tensor, encoding: int, columns: int) -> Tensor:
-    """The layout of ``packed``, kept as long as that lives and nobody writes to it."""
-    if is_compiling() or _functorch.peek_interpreter_stack() is not None:
-        return _lay(packed, encoding, columns)
-    if type(packed) not in (Tensor, torch.nn.Parameter) or packed.is_inference():  # fakes; what has no version
-        return _lay(packed, encoding, columns)
-    name, state = id(packed), (packed._version, packed.data_ptr(), encoding, columns)
-    found = _layouts.get(name)
-    if found is not None and found[0]() is packed and found[1] == state:
-        return found[2]
-    laid = _lay(packed, encoding, columns)
-    _layouts[name] = weakref.ref(packed, lambda gone: _forget(name, gone)), state, laid
-    return laid
-
-
-def _forget(name: int, gone: weakref.ref[Tensor]) -> None:
-    """Another tensor may have the identity by now."""
-    found = _layouts.get(name)
-    if found is not None and found[0] is gone:
-        del _layouts[name]
