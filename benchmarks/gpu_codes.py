@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import torch
 
 from .gpu_checks import transform64
-from .gpu_device import Bench, Calls
+from .gpu_device import Bench, Calls, Check, Group
 
 MARK = "codes 32768x4096 bfloat16"
 
 
-def check_codes(b: Bench) -> Iterator[tuple[str, float]]:
-    """Wrong is a code more than one off, or more than a thousandth of them one off: few reals are nearly half way."""
+def check_codes(b: Bench) -> Iterator[Check]:
     for width, block in (
         ((48, 16),) if b.tiny else ((64, 64), (3072, 1024), (4096, 4096), (1 << 15, 1 << 15), (70000, 1))
     ):
         for dtype in (torch.float32, torch.bfloat16):
             for bits in (8, 4):
-                x, pre = b.normal(7, width, dtype=dtype), b.normal(width)
-                codes, scales = b.codes.hadamard_quantize(x, block, None, pre, bits, bits == 4)
-                if bits == 4:
-                    codes = torch.stack((codes & 15, codes >> 4), -1).flatten(-2).to(torch.int8) - 8
-                limit = 2 ** (bits - 1) - 1
-                y = transform64(pre * x.double(), block)
-                largest = y.abs().amax(-1, keepdim=True)
-                off = (codes.int() - (y * limit / largest).round().int()).abs()
-                wrong = off.max().item() // 2 * 1e9 + off.double().mean().item() * (10 if b.tiny else 1000)
-                error = (scales.double() * limit / largest.squeeze(-1) - 1).abs().max().item()
-                yield f"codes {width} in {block} {dtype} on {bits} bits", max(wrong, error / 4e-6)
+                yield f"codes {width} in {block} {dtype} on {bits} bits", partial(_codes, b, width, block, dtype, bits)
 
 
-def timed_codes(b: Bench) -> Iterator[tuple[str, Callable[[], Calls]]]:
+def _codes(b: Bench, width: int, block: int, dtype: torch.dtype, bits: int) -> Iterator[tuple[str, float]]:
+    """Wrong is a code more than one off, or more than a thousandth of them one off: few reals are nearly half way."""
+    x, pre = b.normal(7, width, dtype=dtype), b.normal(width)
+    codes, scales = b.codes.hadamard_quantize(x, block, None, pre, bits, bits == 4)
+    if bits == 4:
+        codes = torch.stack((codes & 15, codes >> 4), -1).flatten(-2).to(torch.int8) - 8
+    limit = 2 ** (bits - 1) - 1
+    y = transform64(pre * x.double(), block)
+    largest = y.abs().amax(-1, keepdim=True)
+    off = (codes.int() - (y * limit / largest).round().int()).abs()
+    yield "codes", off.max().item() // 2 * 1e9 + off.double().mean().item() * (10 if b.tiny else 1000)
+    yield "scales", (scales.double() * limit / largest.squeeze(-1) - 1).abs().max().item() / 4e-6
+
+
+def timed_codes(b: Bench) -> Iterator[Group]:
     """The floor is torch's own conversion, which reads and writes as many bytes."""
 
     def calls(rows: int, width: int) -> Calls:

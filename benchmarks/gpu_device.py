@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +17,10 @@ from torch import Tensor
 FLUSH_BYTES = 1 << 30
 Calls = dict[str, Callable[[], Any]]
 """Candidates by name; the first is the floor, or what the others are compared with."""
+Group = tuple[str, Callable[[], Calls]]
+"""A label, and what makes the inputs when it is the group's turn."""
+Check = tuple[str, Callable[[], Iterator[tuple[str, float]]]]
+"""A label, and what gives each error as a fraction of what is allowed."""
 
 
 class Bench:
@@ -37,7 +41,8 @@ class Bench:
         self.transforms, self.scans = load(".hadamard_transform"), load(".hadamard_scan")
         self.backwards, self.codes = load("._hadamard_scan_adjoint"), load(".hadamard_quantize")
         self.lowbit, self.products = load(".lowbit_matmul"), load("._lowbit_product")
-        self.flushed = None if tiny else torch.empty(FLUSH_BYTES // 4, device=self.device)
+        self.bases = load(".hadamard_basis")
+        self.flushed: Tensor | None = None
 
     def normal(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.randn(shape, device=self.device).to(dtype)
@@ -55,9 +60,16 @@ class Bench:
         return self.normal(steps, rows, inputs, dtype=dtype), self.normal(width, inputs, dtype=dtype) / inputs**0.5
 
     def time(self, calls: Calls, samples: int) -> dict[str, list[float]]:
-        """Seconds of every sample."""
-        ready = {name: self._captured(call) for name, call in calls.items()}
-        taken: dict[str, list[float]] = {name: [] for name in calls}
+        """Seconds of every sample; a candidate that the chip cannot run is named and left out."""
+        if self.flushed is None and not self.tiny:
+            self.flushed = torch.empty(FLUSH_BYTES // 4, device=self.device)
+        ready = {}
+        for name, call in calls.items():
+            try:
+                ready[name] = self._captured(call)
+            except Exception as error:
+                print(f"  {name}: {type(error).__name__}: {str(error)[:200]}")
+        taken: dict[str, list[float]] = {name: [] for name in ready}
         for _ in range(samples):
             for name, call in ready.items():
                 taken[name].append(self._sample(call))

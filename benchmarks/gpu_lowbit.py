@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from .gpu_checks import error
-from .gpu_device import Bench, Calls, planned
+from .gpu_device import Bench, Calls, Check, Group, planned
 
 COLD_BYTES = 1 << 28
 ENCODINGS = {"binary": 0, "ternary": 1, "int2": 2, "int4": 4, "int8": 8, "trits": 9}
-Group = tuple[str, Callable[[], Calls]]
 
 
 def draw_codes(b: Bench, name: str, *shape: int) -> Tensor:
@@ -38,22 +37,24 @@ def quantised(x: Tensor) -> tuple[Tensor, Tensor]:
     return (x * (torch.full_like(largest, 127) / largest)).round().to(torch.int8), (largest / 127)[:, 0]
 
 
-def check_products(b: Bench) -> Iterator[tuple[str, float]]:
+def check_products(b: Bench) -> Iterator[Check]:
+    for name in list(ENCODINGS)[: 2 if b.tiny else None]:
+        for columns, depth in ((9, 70),) if b.tiny else ((37, 70), (513, 1000), (1024, 4096)):
+            yield f"{name} {depth} to {columns}", partial(_products, b, name, columns, depth)
+
+
+def _products(b: Bench, name: str, columns: int, depth: int) -> Iterator[tuple[str, float]]:
     """Sums of codes are exact, whichever kernel adds them up; floats and dx are as good as float32."""
-    shapes = ((9, 70),) if b.tiny else ((37, 70), (513, 1000), (1024, 4096))
-    dtypes = (torch.float32, torch.bfloat16, torch.float16)
-    for name, encoding in list(ENCODINGS.items())[: 2 if b.tiny else None]:
-        for columns, depth in shapes:
-            codes, scale, bias = draw_codes(b, name, columns, depth), b.normal(columns), b.normal(columns)
-            weights = (codes, b.lowbit.lowbit_layout_codes(codes, encoding), scale, encoding)
-            for rows in (1, 5) if b.tiny else (1, 2, 5, 16, 40, 130):
-                label = f"{name} {rows}x{depth} to {columns}"
-                x = b.normal(rows, depth)
-                for check, fraction in _check_codes(b, x, bias, *weights):
-                    yield f"{label}, {check}", fraction
-                for dtype in dtypes[: 1 if b.tiny else None]:
-                    for check, fraction in _check_floats(b, x.to(dtype), *weights):
-                        yield f"{label} {dtype}, {check}", fraction
+    dtypes, encoding = (torch.float32, torch.bfloat16, torch.float16), ENCODINGS[name]
+    codes, scale, bias = draw_codes(b, name, columns, depth), b.normal(columns), b.normal(columns)
+    weights = (codes, b.lowbit.lowbit_layout_codes(codes, encoding), scale, encoding)
+    for rows in (1, 5) if b.tiny else (1, 2, 5, 16, 40, 130):
+        x = b.normal(rows, depth)
+        for check, fraction in _check_codes(b, x, bias, *weights):
+            yield f"{rows} rows, {check}", fraction
+        for dtype in dtypes[: 1 if b.tiny else None]:
+            for check, fraction in _check_floats(b, x.to(dtype), *weights):
+                yield f"{rows} rows {dtype}, {check}", fraction
 
 
 def _check_codes(
