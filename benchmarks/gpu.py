@@ -1,6 +1,6 @@
 """Checks and times every Triton kernel on the GPU of this machine, in one call of a few minutes.
 
-    python -m benchmarks.gpu [--tune] [--only PART] [--out FILE]
+    python -m benchmarks.gpu [--tune] [--only PATTERN] [--out FILE]
     python -m benchmarks.gpu --interpret
 
 It needs torch with CUDA and Triton, nothing else: the kernels are those of this checkout, no library is built. First
@@ -18,6 +18,7 @@ import argparse
 import datetime
 import json
 import os
+import re
 import statistics
 import sys
 import time
@@ -62,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tune", action="store_true")
     parser.add_argument("--interpret", action="store_true")
-    parser.add_argument("--only", default="", metavar="PART", help="of the label of a check or a timed group")
+    parser.add_argument("--only", default="", metavar="PATTERN", help="in the labels of checks and timed groups")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
     if options.interpret:
@@ -95,7 +96,7 @@ def time_all(b: Bench, tune: bool, only: str) -> dict[str, dict[str, float]]:
     torch.manual_seed(0)
     seconds: dict[str, dict[str, float]] = {}
     for name, calls in timed(b, tune):
-        if only not in name:
+        if not re.search(only, name):
             continue
         taken = b.time(calls(), 1 if b.tiny else 15)
         seconds[name] = {call: statistics.median(values) for call, values in taken.items()}

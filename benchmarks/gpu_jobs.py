@@ -7,6 +7,7 @@ checks, and call once whatever is timed later. What they compiled waits in Trito
 from __future__ import annotations
 
 import os
+import re
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -38,7 +39,7 @@ def timed(b: Bench, tune: bool) -> list[Group]:
 def run_all(b: Bench, tune: bool, only: str) -> Found:
     """Every check, and every call that is timed later once, on all cores."""
     jobs = [(part, i) for part, labels in (("check", checks(b)), ("timed", timed(b, tune))) for i, (label, _) in
-            enumerate(labels) if only in label]  # fmt: skip
+            enumerate(labels) if re.search(only, label)]  # fmt: skip
     if b.tiny:
         return [found for part, i in jobs if part == "check" for found in _check(*checks(b)[i])]
     workers = max((os.cpu_count() or 2) - 2, 1)

@@ -136,7 +136,8 @@ def _run(
     programs = tiles
     if halves == 2:  # alone on its multiprocessor, a program has nobody else to hide the latency of its loads
         processors, shared = blocks.chip(x.device)
-        if 4 * size + halves * size * x.element_size() <= shared:
+        fetched = sum(read.element_size() for read in (x, pre, post) if read is not None)
+        if 4 * size + halves * size * fetched <= shared:
             programs, stages = min(tiles, processors), 2
     pre, post = (vector if vector is None else vector.contiguous() for vector in (pre, post))
     blocks.launch(

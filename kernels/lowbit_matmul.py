@@ -6,8 +6,9 @@
 
 Few rows are bound by the bytes of the weights: a program takes 16 rows of W, a thread 16 bytes of each, all of them on
 their way at once and multiplied by the same codes of x; lanes and warps share K and add up at the end, so there are
-neither atomics nor a second pass. Instructions a weight at M = 1 and K = 8192, read off the sm_90 binary: 1.2 (trits
-2.0, binary 1.0); 1.95 would still keep up with the memory of an H200 at 2 bits a weight.
+neither atomics nor a second pass. From Hopper on the weights are asked for while the kernel before is still running.
+Instructions a weight at M = 1 and K = 8192, read off the sm_90 binary: 1.2 (trits 2.0, binary 1.0); 1.95 would still
+keep up with the memory of an H200 at 2 bits a weight.
 
 Sums of codes are exact in int32, whatever their order; y is fma(float(sum), x_scale · scale, bias) everywhere.
 """
@@ -20,7 +21,7 @@ import triton.language as tl
 from torch import Tensor
 
 from . import _blocks as blocks
-from ._blocks import assembly
+from ._blocks import assembly, begin, bring
 from ._lowbit_layout import Format, following, format_of, lowbit_layout, lowbit_layout_codes, start
 from ._lowbit_product import epilogue, multiply_codes, multiply_floats, multiply_transposed
 from ._lowbit_rows import codes_of
@@ -51,13 +52,17 @@ def _dot4(a, b, total):
 
 @triton.jit
 def _few_rows(x, x_scale, layout, scale, bias, y, rows, columns, lines, FIELDS: tl.constexpr, MULT: tl.constexpr,
-              ZERO: tl.constexpr, STEP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-              WORDS: tl.constexpr):  # fmt: skip
+              ZERO: tl.constexpr, STEP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, WORDS: tl.constexpr,
+              EARLY: tl.constexpr):  # fmt: skip
     """y (rows, columns) of codes x; x (rows, FIELDS · 4 · lines) and layout (columns, 4 · lines) are int32 words."""
     width = 4 * lines  # so that the compiler knows it can load four words at once
     m = tl.arange(0, ROWS)[:, None, None]
     n = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)[None, :, None]
     x += m * (FIELDS * width)
+    if EARLY:
+        own = tl.minimum(tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS), columns - 1).to(tl.int64)
+        bring(layout + own * width, 4 * width, COLUMNS)
+    begin(EARLY)
     layout += n.to(tl.int64) * width
     totals = tl.zeros([ROWS, COLUMNS, WORDS // 4], tl.int32)
     sums = tl.zeros([ROWS, 1, WORDS], tl.int32)
@@ -122,7 +127,7 @@ def _multiply_few(
         _few_rows, triton.cdiv(columns, size),
         codes.view(torch.int32), x_scale, layout.view(torch.int32), scale, bias, y, rows, columns, lines,
         FIELDS=form.fields, MULT=form.mult, ZERO=form.zero, STEP=scale.dim(),
-        ROWS=few, COLUMNS=size, WORDS=most, warps=most // 128,
+        ROWS=few, COLUMNS=size, WORDS=most, warps=most // 128, **blocks.early(layout),
     )  # fmt: skip
 
 

@@ -139,6 +139,7 @@ def compile_case(chip: str, case: aot_cases.Case) -> list[dict[str, Any]]:
     _blocks.launch = compile_only
     _blocks.amd = lambda: chip.startswith("gfx")
     _blocks.chip = lambda device: (132, SHARED_BYTES[chip])
+    _blocks._early = lambda device: chip in ("90", "100", "120")
     call(*arguments)
     return records
 
