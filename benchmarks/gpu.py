@@ -3,7 +3,7 @@
     python -m benchmarks.gpu [--tune] [--only PATTERN] [--out FILE]
     python -m benchmarks.gpu --interpret
 
-It needs torch with CUDA and Triton, nothing else: the kernels are those of this checkout, no library is built. First
+It needs torch with CUDA and Triton, no built library: the kernels are those of this checkout. First
 every kernel is compared with float64 on the device, by processes that also compile what is timed afterwards: one wrong
 value makes the exit status 1. A sample is one replay of a CUDA graph between two events, after 1 GiB was written so
 that no input is in a cache; candidates take turns; medians are printed, and written as JSON to benchmarks/results/.
@@ -32,6 +32,7 @@ from .gpu_codes import codes_targets
 from .gpu_device import Bench
 from .gpu_jobs import run_all, timed
 from .gpu_lowbit import product_targets
+from .gpu_package import package_targets
 
 
 def targets(seconds: dict[str, dict[str, float]]) -> dict[str, tuple[float, float]]:
@@ -80,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"WRONG  {name}: {fraction:.3g} of what is allowed")
     report = machine() | {"worst_check": worst, "checks": len(checked), "wrong": list(wrong)}
     report["seconds"] = seconds = time_all(b, options.tune, options.only)
-    reached = targets(seconds) | codes_targets(seconds) | product_targets(seconds)
+    reached = targets(seconds) | codes_targets(seconds) | product_targets(seconds) | package_targets(seconds)
     for name, (measured, limit) in reached.items():
         print(f"{'met   ' if measured <= limit else 'MISSED'}  {name}: {measured:.3g}, limit {limit:g}")
         report.setdefault("targets", {})[name] = {"measured": measured, "limit": limit}

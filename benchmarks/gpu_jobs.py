@@ -20,6 +20,7 @@ from .gpu_checks import check_bases, check_options, check_scans, check_transform
 from .gpu_codes import check_codes, timed_codes
 from .gpu_device import Bench, Check, Group
 from .gpu_lowbit import check_products, timed_products, tuned_products
+from .gpu_package import check_package, timed_package
 from .gpu_scans import timed_bases, timed_options, timed_scans, timed_transforms, tuned
 
 Found = list[tuple[str, float]]
@@ -27,12 +28,12 @@ Found = list[tuple[str, float]]
 
 
 def checks(b: Bench) -> list[Check]:
-    parts = (check_transforms, check_codes, check_scans, check_options, check_bases, check_products)
+    parts = (check_transforms, check_codes, check_scans, check_options, check_bases, check_products, check_package)
     return [check for part in parts for check in part(b)]
 
 
 def timed(b: Bench, tune: bool) -> list[Group]:
-    parts = (timed_transforms, timed_codes, timed_scans, timed_options, timed_bases, timed_products)
+    parts = (timed_transforms, timed_codes, timed_scans, timed_options, timed_bases, timed_products, timed_package)
     return [group for part in (*parts, *((tuned, tuned_products) if tune else ())) for group in part(b)]
 
 

@@ -137,8 +137,9 @@ def timed_products(b: Bench) -> Iterator[Group]:
         yield f"{name} M={rows} {size}x{size}, cold weights in turn", partial(calls, name, min(rows, size), size)
 
 
-FEW_PLANS = [(columns, words) for columns in (4, 8, 16) for words in (128, 256, 512)]
-"""Rows of W and words of a program, for one row of x."""
+FEW_PLANS = [(columns, words, parts) for columns in (2, 4, 8, 16) for words in (128, 256, 512) for parts in (1, 2, 4)
+             if 4 <= columns * parts <= 32]  # fmt: skip
+"""Rows of W at a time, words of each, times, for one row of x."""
 SHAPES_OF_TILES = {
     "codes": ("codes_plan", {
         16: ((16, 32, 4), (16, 64, 4), (16, 128, 4), (16, 64, 8), (16, 128, 8)),

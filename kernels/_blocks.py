@@ -9,8 +9,6 @@ from typing import Any
 import torch
 import triton
 import triton.language as tl
-from torch import Tensor
-from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 from triton.language.target_info import is_cuda
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
@@ -26,34 +24,6 @@ def interpreted() -> bool:
 def assembly() -> bool:
     """Whether instructions may be named: not in the interpreter, and not on AMD."""
     return not interpreted() and is_cuda()
-
-
-@triton.jit
-def begin(EARLY: tl.constexpr):
-    """EARLY: the kernel after this one may start, where programs fit; and what was launched before this one is done.
-
-    Ahead of it a kernel may only ask for memory to be brought nearer (``bring``): who wrote it may still be running.
-    """
-    if EARLY:
-        gdc_launch_dependents()
-        gdc_wait()
-
-
-@triton.constexpr_function
-def _bring(rows: int) -> str:
-    """Every thread holds one of the rows, and those of the first threads are all."""
-    bring = "cp.async.bulk.prefetch.L2.global [$1], $2;"
-    return f"{{ .reg .pred p; .reg .b32 t; mov.u32 t, %tid.x; setp.lt.u32 p, t, {rows}; @p {bring} mov.b32 $0, 0; }}"
-
-
-@triton.jit
-def bring(rows, bytes, ROWS: tl.constexpr):
-    """Asks for ``bytes`` from each of the pointers ``rows`` (ROWS,) on to be brought to the second-level cache.
-
-    Both are multiples of 16, and a program has ROWS threads or more.
-    """
-    size = tl.full([ROWS], bytes, tl.int32)
-    tl.inline_asm_elementwise(_bring(ROWS), "=r,l,r", [rows.to(tl.int64), size], tl.int32, is_pure=False, pack=1)
 
 
 @triton.jit
@@ -157,21 +127,6 @@ def chip(device: torch.device) -> tuple[int, int]:
 def amd() -> bool:
     """Whether kernels are for AMD's chips, where a warp has 64 lanes."""
     return torch.version.hip is not None
-
-
-def early(x: Tensor) -> dict[str, bool]:
-    """Launch options: the kernel may start before the last one is done, and waits by ``begin``; Hopper and later.
-
-    ``x`` is what it brings nearer; that takes multiples of 16 bytes.
-    """
-    if _early(x.device) and x.data_ptr() % 16 == 0:
-        return {"EARLY": True, "launch_pdl": True}
-    return {"EARLY": False}
-
-
-@cache
-def _early(device: torch.device) -> bool:
-    return device.type == "cuda" and not amd() and torch.cuda.get_device_capability(device) >= (9, 0)
 
 
 def all_registers(warps: int) -> dict[str, int]:

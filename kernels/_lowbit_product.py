@@ -19,7 +19,6 @@ import triton.language as tl
 from torch import Tensor
 
 from . import _blocks as blocks
-from ._blocks import begin, bring
 from ._lowbit_layout import Format, field, floats_at
 
 
@@ -37,21 +36,31 @@ class Plan(NamedTuple):
         return sizes | {"warps": self.warps} | blocks.all_registers(self.warps)
 
 
-def floats_plan(fields: int) -> Plan:
-    """One plan for any number of rows: a row has its bits in any batch."""
-    return Plan(32, 64, 32 if fields == 5 else 64, 2, 4)
+def floats_plan(rows: int, fields: int, size: int, device: torch.device) -> Plan:
+    """A row has its bits in any batch: what is summed from zero, a tile of bytes, does not depend on their number."""
+    _, shared = blocks.chip(device)
+    bytes = 32 if fields == 5 else 64
+    tile = (128, 128, 8) if rows > 32 and fields != 5 else (32, 64, 4)
+    if 2 * bytes * (size * fields * tile[0] + tile[1]) > shared:
+        tile = (32, 64, 4)
+    stages = shared // (bytes * (size * fields * tile[0] + tile[1]))
+    return Plan(tile[0], tile[1], bytes, min(max(stages, 1), 3), tile[2])
 
 
-def input_plan() -> Plan:
-    return Plan(64, 32, 64, 2, 4)
+def input_plan(rows: int, fields: int, device: torch.device) -> Plan:
+    """As ``floats_plan``: what is summed from zero, a tile of rows of W, does not depend on the number of rows."""
+    _, shared = blocks.chip(device)
+    if fields == 5:
+        return Plan(64, 32, 64, 2, 4)
+    return Plan(128, 64, 128, 3, 8) if rows > 64 and shared > 160 << 10 else Plan(64, 64, 64, 2, 4)
 
 
 def codes_plan(rows: int, columns: int, fields: int, device: torch.device) -> Plan:
     """Large square tiles, since each fetches x anew from the second-level cache; smaller ones to busy every chip."""
     processors, shared = blocks.chip(device)
-    size, wide = max(16, min(triton.next_power_of_2(rows), 128)), 128 if rows > 64 else 64
+    size, wide = max(16, min(triton.next_power_of_2(rows), 128)), 64
     while 4 * triton.cdiv(rows, size) * triton.cdiv(columns, wide) < 3 * processors and max(size, wide) > 32:
-        if wide > 64 or size <= 32:
+        if size <= 32:
             wide //= 2
         else:
             size //= 2
@@ -61,7 +70,7 @@ def codes_plan(rows: int, columns: int, fields: int, device: torch.device) -> Pl
     if 2 * bytes * (fields * size + wide) > shared:
         size //= 2
     stages = min(shared // (bytes * (fields * size + wide)), 4)
-    return Plan(size, wide, bytes, stages, 8 if wide > 64 else 4)
+    return Plan(size, wide, bytes, stages, 4)
 
 
 @triton.jit
@@ -85,12 +94,9 @@ def _tile(groups_of_rows, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
 @triton.jit
 def _codes(x, x_scale, x_sum, layout, scale, bias, y, rows, columns, width, FIELDS: tl.constexpr, MULT: tl.constexpr,
            ZERO: tl.constexpr, STEP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BYTES: tl.constexpr,
-           STAGES: tl.constexpr, EARLY: tl.constexpr):  # fmt: skip
+           STAGES: tl.constexpr):  # fmt: skip
     """y (rows, columns) of codes x (rows, FIELDS · width) with scales and sums."""
     m, n = _tile(tl.cdiv(rows, ROWS), ROWS, COLUMNS)
-    if EARLY:
-        bring(layout + tl.minimum(n, columns - 1).to(tl.int64) * width, width, COLUMNS)
-    begin(EARLY)
     m_inside, n_inside = (m < rows)[None, :], (n < columns)[:, None]
     x += (m.to(tl.int64) * (FIELDS * width))[None, :]
     layout += (n.to(tl.int64) * width)[:, None]
@@ -187,12 +193,17 @@ def multiply_codes(
     blocks.launch(
         _codes, triton.cdiv(rows, p.rows) * triton.cdiv(columns, p.columns),
         codes, x_scale, sums, layout, scale, bias, y, rows, columns, width,
-        FIELDS=form.fields, MULT=form.mult, ZERO=form.zero, STEP=scale.dim(), **p.constants(), **blocks.early(layout),
+        FIELDS=form.fields, MULT=form.mult, ZERO=form.zero, STEP=scale.dim(), **p.constants(),
     )  # fmt: skip
 
 
 def multiply_floats(x: Tensor, layout: Tensor, scale: Tensor, bias: Tensor | None, y: Tensor, form: Format) -> None:
-    (rows, depth), columns, width, p = x.shape, y.shape[1], layout.shape[1], floats_plan(form.fields)
+    (rows, depth), columns, width, p = (
+        x.shape,
+        y.shape[1],
+        layout.shape[1],
+        floats_plan(len(x), form.fields, x.itemsize, x.device),
+    )
     blocks.launch(
         _floats, triton.cdiv(rows, p.rows) * triton.cdiv(columns, p.columns),
         x, layout, scale, bias, y, rows, columns, depth, width,
@@ -202,7 +213,12 @@ def multiply_floats(x: Tensor, layout: Tensor, scale: Tensor, bias: Tensor | Non
 
 
 def multiply_transposed(grad: Tensor, layout: Tensor, scale: Tensor, dx: Tensor, form: Format) -> None:
-    (rows, columns), depth, width, p = grad.shape, dx.shape[1], layout.shape[1], input_plan()
+    (rows, columns), depth, width, p = (
+        grad.shape,
+        dx.shape[1],
+        layout.shape[1],
+        input_plan(len(grad), form.fields, grad.device),
+    )
     blocks.launch(
         _input, triton.cdiv(rows, p.rows) * form.fields * triton.cdiv(width, p.bytes),
         grad, layout, scale, dx, rows, columns, depth, width,

@@ -87,7 +87,7 @@ def _transform(x, y, pre, post, elements, tiles, q, hi, lo, SIZE: tl.constexpr, 
 def plan(block: int) -> tuple[int, int, int]:
     """(elements transformed at once, 1 or 2 of them a tile, warps) for blocks of ``block`` elements."""
     size = min(max(block, 1024), 16384)
-    return size, max(block // size, 1), 1 if size <= 2048 else 2 if size == 4096 else size // 1024
+    return size, max(block // size, 1), 1 if size <= 2048 else 4 if size <= 8192 else 16
 
 
 def hadamard_transform(
