@@ -22,7 +22,7 @@ def operators(b: Bench) -> Any:
     if b.tiny:
         return None
     try:
-        return import_module("sylvester.ops")
+        return import_module("sylvester")
     except ImportError as missing:
         print(f"left out: blocks of m·2^k and chunks, for {missing}")
         return None

@@ -37,7 +37,7 @@ def wait(EARLY: tl.constexpr):
 
 def early(weights: Tensor) -> dict[str, bool]:
     """Launch options of a kernel that reads ``weights`` before it waits: EARLY from the second launch on."""
-    if _able(weights.device) and not weights.is_inference() and settled(weights):
+    if able(weights.device) and not weights.is_inference() and settled(weights):
         return {"EARLY": True, "launch_pdl": True}
     return {"EARLY": False}
 
@@ -59,5 +59,5 @@ def _forget(name: int, gone: weakref.ref[Tensor]) -> None:
 
 
 @cache
-def _able(device: torch.device) -> bool:
+def able(device: torch.device) -> bool:
     return device.type == "cuda" and not blocks.amd() and torch.cuda.get_device_capability(device) >= (9, 0)

@@ -64,13 +64,13 @@ def codes_plan(rows: int, columns: int, fields: int, device: torch.device) -> Pl
             wide //= 2
         else:
             size //= 2
-    bytes = 128 if rows <= 16 else 64
+    bytes = max(32, min(128, 256 // fields if rows > 64 else 128))
     while bytes > 32 and 3 * bytes * (fields * size + wide) > shared:
         bytes //= 2
     if 2 * bytes * (fields * size + wide) > shared:
         size //= 2
-    stages = min(shared // (bytes * (fields * size + wide)), 4)
-    return Plan(size, wide, bytes, stages, 4)
+    most = shared // (bytes * (fields * size + wide))
+    return Plan(size, wide, bytes, min(max(most // 2, 3), most, 4), 4)  # two programs a multiprocessor, if they fit
 
 
 @triton.jit
@@ -213,12 +213,8 @@ def multiply_floats(x: Tensor, layout: Tensor, scale: Tensor, bias: Tensor | Non
 
 
 def multiply_transposed(grad: Tensor, layout: Tensor, scale: Tensor, dx: Tensor, form: Format) -> None:
-    (rows, columns), depth, width, p = (
-        grad.shape,
-        dx.shape[1],
-        layout.shape[1],
-        input_plan(len(grad), form.fields, grad.device),
-    )
+    (rows, columns), depth, width = grad.shape, dx.shape[1], layout.shape[1]
+    p = input_plan(rows, form.fields, grad.device)
     blocks.launch(
         _input, triton.cdiv(rows, p.rows) * form.fields * triton.cdiv(width, p.bytes),
         grad, layout, scale, dx, rows, columns, depth, width,

@@ -23,7 +23,7 @@ from triton.backends.compiler import GPUTarget
 
 import aot_cases
 import aot_lowbit
-from sylvester.kernels import _blocks, _early
+from sylvester.kernels import _blocks, _early, _lowbit_rows
 
 EXCHANGES = ("SHFL", "STS", "LDS", "STSM", "LDSM")
 WIDTHS = {"U8": 1, "S8": 1, "U16": 2, "S16": 2, "64": 8, "128": 16}
@@ -140,7 +140,7 @@ def compile_case(chip: str, case: aot_cases.Case) -> list[dict[str, Any]]:
     _blocks.launch = compile_only
     _blocks.amd = lambda: chip.startswith("gfx")
     _blocks.chip = lambda device: (132, SHARED_BYTES[chip])
-    _early._able = lambda device: chip in ("90", "100", "120")
+    _early.able = _lowbit_rows.able = lambda device: chip in ("90", "100", "120")
     _early.settled = lambda weights: True
     call(*arguments)
     return records
