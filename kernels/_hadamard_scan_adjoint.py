@@ -26,7 +26,7 @@ from torch import Tensor
 from . import _blocks as blocks
 from ._blocks import hadamard, scaled
 from ._drive import Drive, Piece, constants, drive_at, held_weights, plan
-from ._readout import add_outer, read_back, segment, tile
+from ._readout import add_outer, segment_of_64, read_back, tile
 from ._recurrence import MODRELU, Recurrence, clear, onward, row_at, run_steps, sequence, steps_within, vector
 
 
@@ -120,15 +120,15 @@ def _adjoint(grad_states, drive, weight, sign, bias, act_bias, lengths, states, 
     columns = part * COLUMNS + tl.arange(0, COLUMNS)
     own = b * D + columns  # of (B, D)
     n, inside = steps_within(lengths, b, total, first, steps)
-    z = row_at(drive, b, 0, n, BY_TIME)
+    z = row_at(drive, b, n, BY_TIME)
     z_step = onward(drive.step, BY_TIME)
-    to = None if adjoint.data is None else row_at(adjoint, b, 0, n, BY_TIME)
+    to = None if adjoint.data is None else row_at(adjoint, b, n, BY_TIME)
     to_step = onward(adjoint.step, BY_TIME)
     kept_at = None if checkpoints is None else checkpoints + b * D
     interval = tl.cast(batch, tl.int64) * D  # of (C, B, D)
-    h = None if states.data is None else row_at(states, b, first, n, REVERSE)
+    h = None if states.data is None else row_at(states, b, n, REVERSE)
     h_step = onward(states.step, REVERSE)
-    g = None if grad_states.data is None else row_at(grad_states, b, first, n, REVERSE)
+    g = None if grad_states.data is None else row_at(grad_states, b, n, REVERSE)
     g_step = onward(grad_states.step, REVERSE)
     if hidden is None:
         _walk(0, inside, first, g, g_step, z, z_step, weight, sign, bias, act_bias, h, h_step, None, to, to_step,
@@ -147,7 +147,7 @@ def _adjoint(grad_states, drive, weight, sign, bias, act_bias, lengths, states, 
                           D, hi, lo, EXACT, KIND, INPUTS, ACTIVATION, COLUMNS, LOG_BLOCK, DIGITS, EVERY,
                           STAGES)  # fmt: skip
             if readout is not None:
-                dy = row_at(grad_y, b, first + begin, n, REVERSE)
+                dy = row_at(grad_y, b, n, REVERSE) + tl.cast(begin, tl.int64) * dy_step
                 made = incoming + b * EVERY * D
                 read_back(made + part * COLUMNS, end - begin, readout, dy, dy_step, part, D, outputs, COLUMNS, OUTPUTS,
                           CHUNK)  # fmt: skip
@@ -215,16 +215,16 @@ def launch(
     hi, lo = blocks.split_scale(None, r.block_size)
     states, checkpoints, starts = known
     kept, readout = 0 if checkpoints is None else len(checkpoints), incoming.readout
-    hidden = None if readout is None and starts is None else segment(carried.back)
+    hidden = None if readout is None and starts is None else segment_of_64(carried.back)
     rebuilt = carried.sign_sum is not None and states is None and starts is None
     blocks.launch(
         _adjoint, rows * (width // shape.columns),
-        sequence(incoming.states), sequence(piece.drive), source.weight, r.sign, r.bias, r.act_bias, r.lengths,
-        sequence(states), checkpoints if kept else None, starts, hidden,
-        None if readout is None else segment(carried.back), readout, sequence(incoming.outputs), sequence(adjoint),
+        sequence(incoming.states, piece.first), sequence(piece.drive, piece.start), source.weight, r.sign, r.bias, r.act_bias, r.lengths,
+        sequence(states, piece.first), checkpoints if kept else None, starts, hidden,
+        None if readout is None else segment_of_64(carried.back), readout, sequence(incoming.outputs, piece.first), sequence(adjoint, piece.start),
         carried, r.steps, piece.first, piece.steps, kept, rows, width,
         0 if incoming.outputs is None else incoming.outputs.shape[2], hi, lo,
         REBUILT=rebuilt, EXACT=lo == 0.0, **tile(readout, shape, 64),
-        **constants(piece, source, shape, r.block_size, r.activation, r.reverse),
+        **constants(piece, source, shape, r.block_size, r.activation, r.reverse, False),
         **({} if hidden is None else blocks.all_registers(shape.warps)),
     )  # fmt: skip

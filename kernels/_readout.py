@@ -1,18 +1,15 @@
 """The read-out y_t = V max(h_t, 0) + b_o of a segment of steps, and its way back, as tensor-core products.
 
-A program keeps the states of EVERY steps of its row in ``hidden`` (B, EVERY, D), float32, and multiplies them when the
-segment is done. A state passes through shared memory once, and so does V for every 16 of them: 16 bytes of exchange an
-element for up to 16 outputs, 24 for 32. A reduction an output and step would take 5 shuffles a thread, 20 · O bytes for
-its 8 states (22 an element for 9 outputs, 80 for 32), and registers for V that 32 outputs exceed. The array is written
-over and over, so it stays in the second-level cache, and the time axis of states reaches no memory.
+A scan waits for its own steps: it keeps few of a multiprocessor's warps, and products between its steps would lengthen
+them. So scans only exchange the states, or what comes back into them, with an array of some hundred steps, and kernels
+of the whole machine multiply between two launches of the scan. The array, (steps, B, D) in float32 and in the order of
+processing, is written over and over: it stays in the second-level cache, and the time axis of states reaches no memory.
 
-Whoever reads what other threads of the program wrote waits at a barrier first. Where a row has several programs each
-multiplies its own columns.
+Tensor cores cut off what they add to a sum, so every tile of a sum starts at zero and is added outside of them. Tiles
+and their order are the same for every batch, and so are a row's bits; dV is added up in an order that the shape fixes.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import torch
 import triton
@@ -20,9 +17,83 @@ import triton.language as tl
 from torch import Tensor
 from torch.nn.functional import pad
 
+from . import _blocks as blocks
 from ._blocks import product
-from ._drive import CHECKPOINT_EVERY, Plan
-from ._recurrence import relu
+from ._drive import CHECKPOINT_EVERY, Plan, steps_of
+from ._recurrence import Recurrence, relu, sequence
+
+SEGMENT_BYTES = 32 << 20
+"""Of the states of a segment: they fit the cache of a large chip."""
+LONGEST_SEGMENT = 512
+"""Steps: more would hide no more of the launches between."""
+
+STATES, COLUMNS = 128, 32
+"""Of a tile that is read out."""
+
+
+@triton.jit
+def _taken(m, lengths, total, first, steps, rows, REVERSE: tl.constexpr):
+    """Of states ``m`` of a segment (steps, rows): (row, time, exists, is a step of its row's)."""
+    k = m // rows
+    b = m - k * rows
+    exists = k < steps
+    k += first
+    n = total if lengths is None else tl.load(lengths + b, mask=exists, other=0)  # (m,) of (B,)
+    taken = exists & (k < n)
+    t = tl.where(taken, n - 1 - k, k) if REVERSE else k
+    return b.to(tl.int64), t.to(tl.int64), exists, taken
+
+
+@triton.jit
+def _states(segment, m, d, D, inside):
+    """max(h, 0) of states ``m`` and columns ``d``, both already spread out."""
+    return relu(tl.load(segment + m.to(tl.int64) * D + d, mask=inside, other=0.0))  # (m, d) of (steps, B, D)
+
+
+@triton.jit
+def _read_out(segment, readout, readout_bias, y, lengths, total, first, steps, rows, D, outputs, REVERSE: tl.constexpr,
+              OUTPUTS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # fmt: skip
+    """Outputs of ROWS states; zeros where a row takes no step."""
+    m = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    o = tl.arange(0, OUTPUTS)
+    b, t, exists, taken = _taken(m, lengths, total, first, steps, rows, REVERSE)
+    sums = tl.zeros([ROWS, OUTPUTS], tl.float32)
+    for c in tl.range(0, D, COLUMNS):
+        d = c + tl.arange(0, COLUMNS)
+        h = _states(segment, m[:, None], d[None, :], D, taken[:, None] & (d < D)[None, :])
+        v = tl.load(readout + o[:, None] * D + d[None, :], mask=(d < D)[None, :], other=0.0)  # of (OUTPUTS, D)
+        sums += product(h, tl.trans(v), tl.zeros([ROWS, OUTPUTS], tl.float32))
+    if readout_bias is not None:
+        sums += tl.load(readout_bias + o, mask=o < outputs, other=0.0).to(tl.float32)[None, :]  # (OUTPUTS,) of (O,)
+    to = y.data + (t * y.step + b * y.row)[:, None] + o[None, :]
+    sums = tl.where(taken[:, None], sums, 0.0).to(y.data.dtype.element_ty)
+    tl.store(to, sums, mask=exists[:, None] & (o < outputs)[None, :])  # (ROWS, OUTPUTS) of (T, B, O)
+
+
+def segment(last: Tensor, steps: int) -> Tensor:
+    """Room for the states of some of ``steps`` steps, (R, B, D) in float32; R is a multiple of CHECKPOINT_EVERY."""
+    some = min(steps_of(SEGMENT_BYTES, *last.shape), LONGEST_SEGMENT, -(-steps // CHECKPOINT_EVERY) * CHECKPOINT_EVERY)
+    return last.new_empty((max(some, CHECKPOINT_EVERY), *last.shape))
+
+
+def read_out(
+    states: Tensor, weight: Tensor, bias: Tensor | None, output: Tensor, r: Recurrence, first: int, steps: int
+) -> None:
+    """Of ``steps`` states, in the order of processing from step ``first`` on, into ``output`` (T, B, O)."""
+    rows, width = states.shape[1:]
+    v = padded(weight)
+    blocks.launch(
+        _read_out, triton.cdiv(steps * rows, STATES),
+        states, v, bias if bias is None else bias.contiguous(), sequence(output), r.lengths, r.steps, first, steps,
+        rows, width, len(weight),
+        REVERSE=r.reverse, OUTPUTS=len(v), ROWS=STATES, COLUMNS=COLUMNS, warps=4,
+    )  # fmt: skip
+
+
+def padded(weight: Tensor) -> Tensor:
+    """V in float32 with as many outputs as a product has, which are 16 or 32: (OUTPUTS, D)."""
+    return pad(weight.float(), (0, 0, 0, (16 if len(weight) <= 16 else 32) - len(weight)))
+
 
 STEPS = tl.constexpr(16)
 """Of one product."""
@@ -39,26 +110,6 @@ def _weights(readout, o, d, D, part, COLUMNS: tl.constexpr, CHUNK: tl.constexpr)
     """V of outputs ``o`` and columns ``d`` of the program, both already spread out."""
     inside = _within(o * 0 + d, COLUMNS, CHUNK)
     return tl.load(readout + o * D + part * COLUMNS + d, mask=inside, other=0.0)  # (o, d) of (OUTPUTS, D)
-
-
-@triton.jit
-def read_out(hidden, count, readout, readout_bias, out, out_step, part, D, outputs, COLUMNS: tl.constexpr,
-             OUTPUTS: tl.constexpr, CHUNK: tl.constexpr):  # fmt: skip
-    """Outputs of ``count`` states; ``hidden`` and ``out`` stand at the first. Part 0 of a row adds the bias."""
-    o = tl.arange(0, OUTPUTS)
-    for start in tl.range(0, count, STEPS, num_stages=1):
-        i = start + tl.arange(0, STEPS)
-        y = tl.zeros([STEPS, OUTPUTS], tl.float32)
-        for c in tl.range(0, COLUMNS, CHUNK, num_stages=1):
-            d = c + tl.arange(0, CHUNK)
-            inside = (i < count)[:, None] & _within(d, COLUMNS, CHUNK)[None, :]
-            h = tl.load(hidden + i[:, None] * D + d[None, :], mask=inside, other=0.0)  # (STEPS, CHUNK) of (B, EVERY, D)
-            y = product(relu(h), _weights(readout, o[None, :], d[:, None], D, part, COLUMNS, CHUNK), y)
-        if readout_bias is not None:
-            shift = tl.load(readout_bias + o, mask=(o < outputs) & (part == 0), other=0.0)  # (OUTPUTS,) of (O,)
-            y += shift.to(tl.float32)[None, :]
-        rows = out + tl.cast(i, tl.int64)[:, None] * out_step + o[None, :]
-        tl.store(rows, y.to(out.dtype.element_ty), mask=(i < count)[:, None] & (o < outputs)[None, :])  # of (T, B, O)
 
 
 @triton.jit
@@ -103,38 +154,7 @@ def add_outer(grad_readout, hidden, count, grad, grad_step, part, D, outputs, CO
         tl.store(at, total, mask=own)  # (OUTPUTS, CHUNK) of (B, OUTPUTS, D)
 
 
-def padded(weight: Tensor) -> Tensor:
-    """V in float32 with as many outputs as a product has, which are 16 or 32: (OUTPUTS, D)."""
-    return pad(weight.float(), (0, 0, 0, (16 if len(weight) <= 16 else 32) - len(weight)))
-
-
-class ReadOut(NamedTuple):
-    """A read-out and where it goes."""
-
-    weight: Tensor
-    """(OUTPUTS, D)"""
-    bias: Tensor | None
-    outputs: Tensor
-    """(parts, T, B, O): the output, or parts of it to be added, in float32; T is 1 for the last state only"""
-    output: Tensor
-    """(T, B, O)"""
-    last_only: bool
-
-    @staticmethod
-    def into(output: Tensor, weight: Tensor, bias: Tensor | None, parts: int, last_only: bool) -> ReadOut:
-        outputs = output[None] if parts == 1 else output.new_empty((parts, *output.shape), dtype=torch.float32)
-        return ReadOut(padded(weight), bias if bias is None else bias.contiguous(), outputs, output, last_only)
-
-    def hidden(self, last: Tensor) -> Tensor | None:
-        return None if self.last_only else segment(last)
-
-    def add_parts(self) -> None:
-        """One after another, so that a row's bits do not depend on the number of rows."""
-        if len(self.outputs) > 1:
-            self.output.copy_(sum(self.outputs.unbind(0)))
-
-
-def segment(last: Tensor) -> Tensor:
+def segment_of_64(last: Tensor) -> Tensor:
     """Room for the states of the steps between two checkpoints, (B, EVERY, D) in float32."""
     rows, width = last.shape
     return last.new_empty((rows, CHECKPOINT_EVERY, width))
