@@ -58,11 +58,13 @@ def adjoint(
         elif known.starts is not None:
             segment = segment or _segment(piece, source, r, known.starts, k)
             h = segment.pop()
-        grad = back if incoming.states is None else back + incoming.states[at]
-        if incoming.readout is not None:
-            dy, active = incoming.outputs[at].float(), inside & (h > 0)
-            grad = grad + torch.where(active, dy @ incoming.readout[: dy.shape[1]], 0.0)
-            carried.readout_sum[:, : dy.shape[1]].add_(dy[:, :, None] * torch.where(active, h, 0.0)[:, None])
+        grad = back
+        if incoming.readout:
+            place = incoming.states[k - piece.first]
+            grad = back + torch.where(h > 0, place, 0.0)
+            place.copy_(h)
+        elif incoming.states is not None:
+            grad = back + incoming.states[at]
         grad = torch.where(inside & (h != 0) if r.activation else inside, grad, 0.0)
         if out is not None:
             out[at if piece.by_time else k - piece.first] = grad.to(out.dtype)

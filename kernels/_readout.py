@@ -11,7 +11,8 @@ and their order are the same for every batch, and so are a row's bits; dV is add
 
 from __future__ import annotations
 
-import torch
+from typing import Any, NamedTuple
+
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -19,7 +20,7 @@ from torch.nn.functional import pad
 
 from . import _blocks as blocks
 from ._blocks import product
-from ._drive import CHECKPOINT_EVERY, Plan, steps_of
+from ._drive import CHECKPOINT_EVERY, Piece, steps_of
 from ._recurrence import Recurrence, relu, sequence
 
 SEGMENT_BYTES = 32 << 20
@@ -27,8 +28,10 @@ SEGMENT_BYTES = 32 << 20
 LONGEST_SEGMENT = 512
 """Steps: more would hide no more of the launches between."""
 
-STATES, COLUMNS = 128, 32
-"""Of a tile that is read out."""
+OUT, BACK, SPLIT = (128, 32), (128, 64), (64, 64)
+"""States and columns of a tile: of y, of dy V, and of a sum for dV."""
+SPLIT_PROGRAMS = 256
+"""Among which the sums for dV are split: two for each multiprocessor of a large chip."""
 
 
 @triton.jit
@@ -51,6 +54,12 @@ def _states(segment, m, d, D, inside):
 
 
 @triton.jit
+def _weights(readout, o, d, D):
+    """V of outputs ``o`` and columns ``d``, both already spread out."""
+    return tl.load(readout + o * D + d, mask=d < D, other=0.0)  # (o, d) of (OUTPUTS, D)
+
+
+@triton.jit
 def _read_out(segment, readout, readout_bias, y, lengths, total, first, steps, rows, D, outputs, REVERSE: tl.constexpr,
               OUTPUTS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # fmt: skip
     """Outputs of ROWS states; zeros where a row takes no step."""
@@ -61,13 +70,54 @@ def _read_out(segment, readout, readout_bias, y, lengths, total, first, steps, r
     for c in tl.range(0, D, COLUMNS):
         d = c + tl.arange(0, COLUMNS)
         h = _states(segment, m[:, None], d[None, :], D, taken[:, None] & (d < D)[None, :])
-        v = tl.load(readout + o[:, None] * D + d[None, :], mask=(d < D)[None, :], other=0.0)  # of (OUTPUTS, D)
+        v = _weights(readout, o[:, None], d[None, :], D)
         sums += product(h, tl.trans(v), tl.zeros([ROWS, OUTPUTS], tl.float32))
     if readout_bias is not None:
         sums += tl.load(readout_bias + o, mask=o < outputs, other=0.0).to(tl.float32)[None, :]  # (OUTPUTS,) of (O,)
     to = y.data + (t * y.step + b * y.row)[:, None] + o[None, :]
     sums = tl.where(taken[:, None], sums, 0.0).to(y.data.dtype.element_ty)
     tl.store(to, sums, mask=exists[:, None] & (o < outputs)[None, :])  # (ROWS, OUTPUTS) of (T, B, O)
+
+
+@triton.jit
+def _grads(grad, b, t, o, taken, outputs):
+    """dy of rows ``b`` at times ``t`` and outputs ``o``, all already spread out; 0 where a row takes no step."""
+    at = grad.data + t * grad.step + b * grad.row + o
+    return tl.load(at, mask=taken & (o < outputs), other=0.0).to(tl.float32)  # (b and t, o) of (T, B, O)
+
+
+@triton.jit
+def _read_back(segment, readout, grad, lengths, total, first, steps, rows, D, outputs, REVERSE: tl.constexpr,
+               OUTPUTS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # fmt: skip
+    """dy V of ROWS states and COLUMNS columns, into their places."""
+    parts = tl.cdiv(D, COLUMNS)
+    m = (tl.program_id(0) // parts) * ROWS + tl.arange(0, ROWS)
+    d = ((tl.program_id(0) % parts) * COLUMNS + tl.arange(0, COLUMNS))[None, :]
+    o = tl.arange(0, OUTPUTS)
+    b, t, _, taken = _taken(m, lengths, total, first, steps, rows, REVERSE)
+    dy = _grads(grad, b[:, None], t[:, None], o[None, :], taken[:, None], outputs)
+    g = product(dy, _weights(readout, o[:, None], d, D), tl.zeros([ROWS, COLUMNS], tl.float32))
+    to = segment + m.to(tl.int64)[:, None] * D + d
+    tl.store(to, g, mask=taken[:, None] & (d < D))  # (ROWS, COLUMNS) of (steps, B, D)
+
+
+@triton.jit
+def _add_outer(sums, segment, grad, lengths, total, first, steps, rows, D, outputs, splits, REVERSE: tl.constexpr,
+               OUTPUTS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # fmt: skip
+    """Adds Σ dy max(h, 0)ᵀ to dV: a split takes every ``splits``-th tile of ROWS states."""
+    parts = tl.cdiv(D, COLUMNS)
+    split = tl.program_id(0) // parts
+    d = ((tl.program_id(0) % parts) * COLUMNS + tl.arange(0, COLUMNS))[None, :]
+    o = tl.arange(0, OUTPUTS)[:, None]
+    at = sums + (split.to(tl.int64) * OUTPUTS + o) * D + d
+    own = tl.load(at, mask=d < D, other=0.0)  # (OUTPUTS, COLUMNS) of (splits, OUTPUTS, D)
+    for start in tl.range(split * ROWS, steps * rows, splits * ROWS):
+        m = start + tl.arange(0, ROWS)
+        b, t, _, taken = _taken(m, lengths, total, first, steps, rows, REVERSE)
+        dy = _grads(grad, b[None, :], t[None, :], o, taken[None, :], outputs)
+        h = _states(segment, m[:, None], d, D, taken[:, None] & (d < D))
+        own += product(dy, h, tl.zeros([OUTPUTS, COLUMNS], tl.float32))
+    tl.store(at, own, mask=d < D)
 
 
 def segment(last: Tensor, steps: int) -> Tensor:
@@ -83,10 +133,10 @@ def read_out(
     rows, width = states.shape[1:]
     v = padded(weight)
     blocks.launch(
-        _read_out, triton.cdiv(steps * rows, STATES),
+        _read_out, triton.cdiv(steps * rows, OUT[0]),
         states, v, bias if bias is None else bias.contiguous(), sequence(output), r.lengths, r.steps, first, steps,
         rows, width, len(weight),
-        REVERSE=r.reverse, OUTPUTS=len(v), ROWS=STATES, COLUMNS=COLUMNS, warps=4,
+        REVERSE=r.reverse, OUTPUTS=len(v), ROWS=OUT[0], COLUMNS=OUT[1], warps=4,
     )  # fmt: skip
 
 
@@ -95,73 +145,42 @@ def padded(weight: Tensor) -> Tensor:
     return pad(weight.float(), (0, 0, 0, (16 if len(weight) <= 16 else 32) - len(weight)))
 
 
-STEPS = tl.constexpr(16)
-"""Of one product."""
+class ReadBack(NamedTuple):
+    """The way back through a read-out, a segment at a time."""
 
+    grad: Tensor
+    """dy, (T, B, O)"""
+    weight: Tensor
+    """V, padded"""
+    segment: Tensor
+    """(R, B, D): dy V before the adjoint of these steps, which leaves their states in its place"""
+    sums: Tensor
+    """(splits, OUTPUTS, D): parts of dV"""
 
-@triton.jit
-def _within(d, COLUMNS: tl.constexpr, CHUNK: tl.constexpr):
-    """Which of the columns ``d`` the program has: where they come out even, all, and the compiler knows it."""
-    return tl.full(d.shape, True, tl.int1) if COLUMNS % CHUNK == 0 else d < COLUMNS
+    @staticmethod
+    def of(grad: Tensor, weight: Tensor, last: Tensor) -> ReadBack:
+        v, states = padded(weight), segment(last, len(grad))
+        tiles = triton.cdiv(len(states) * len(last), SPLIT[0])
+        splits = max(min(SPLIT_PROGRAMS // triton.cdiv(last.shape[1], SPLIT[1]), tiles), 1)
+        return ReadBack(grad, v, states, v.new_zeros((splits, *v.shape)))
 
+    def fill(self, r: Recurrence, piece: Piece) -> None:
+        rows, width = self.segment.shape[1:]
+        programs = triton.cdiv(piece.steps * rows, BACK[0]) * triton.cdiv(width, BACK[1])
+        blocks.launch(
+            _read_back, programs, self.segment, self.weight, *self._steps(r, piece), **self._tile(r, *BACK),
+        )  # fmt: skip
 
-@triton.jit
-def _weights(readout, o, d, D, part, COLUMNS: tl.constexpr, CHUNK: tl.constexpr):
-    """V of outputs ``o`` and columns ``d`` of the program, both already spread out."""
-    inside = _within(o * 0 + d, COLUMNS, CHUNK)
-    return tl.load(readout + o * D + part * COLUMNS + d, mask=inside, other=0.0)  # (o, d) of (OUTPUTS, D)
+    def add(self, r: Recurrence, piece: Piece) -> None:
+        splits, _, width = self.sums.shape
+        blocks.launch(
+            _add_outer, splits * triton.cdiv(width, SPLIT[1]), self.sums, self.segment, *self._steps(r, piece), splits,
+            **self._tile(r, *SPLIT),
+        )  # fmt: skip
 
+    def _steps(self, r: Recurrence, piece: Piece) -> tuple[Any, ...]:
+        rows, width = self.segment.shape[1:]
+        return sequence(self.grad), r.lengths, r.steps, piece.first, piece.steps, rows, width, self.grad.shape[2]
 
-@triton.jit
-def _grads(grad, i, o, grad_step, count, outputs):
-    """dy of steps ``i`` and outputs ``o``, both already spread out."""
-    inside = (i < count) & (o < outputs)
-    rows = grad + tl.cast(i, tl.int64) * grad_step
-    return tl.load(rows + o, mask=inside, other=0.0).to(tl.float32)  # (i, o) of (T, B, O)
-
-
-@triton.jit
-def read_back(incoming, count, readout, grad, grad_step, part, D, outputs, COLUMNS: tl.constexpr, OUTPUTS: tl.constexpr,
-              CHUNK: tl.constexpr):  # fmt: skip
-    """dy V of ``count`` steps into ``incoming``, which like ``grad`` stands at the first."""
-    o = tl.arange(0, OUTPUTS)
-    for start in tl.range(0, count, STEPS, num_stages=1):
-        i = start + tl.arange(0, STEPS)
-        dy = _grads(grad, i[:, None], o[None, :], grad_step, count, outputs)
-        for c in tl.range(0, COLUMNS, CHUNK, num_stages=1):
-            d = c + tl.arange(0, CHUNK)
-            v = _weights(readout, o[:, None], d[None, :], D, part, COLUMNS, CHUNK)
-            g = product(dy, v, tl.zeros([STEPS, CHUNK], tl.float32))
-            inside = (i < count)[:, None] & _within(d, COLUMNS, CHUNK)[None, :]
-            tl.store(incoming + i[:, None] * D + d[None, :], g, mask=inside)  # (STEPS, CHUNK) of (B, EVERY, D)
-
-
-@triton.jit
-def add_outer(grad_readout, hidden, count, grad, grad_step, part, D, outputs, COLUMNS: tl.constexpr,
-              OUTPUTS: tl.constexpr, CHUNK: tl.constexpr):  # fmt: skip
-    """Adds Σ dy_t max(h_t, 0)ᵀ over ``count`` steps to dV of the row."""
-    o = tl.arange(0, OUTPUTS)[:, None]
-    for c in tl.range(0, COLUMNS, CHUNK, num_stages=1):
-        d = c + tl.arange(0, CHUNK)[None, :]
-        at = grad_readout + o * D + part * COLUMNS + d
-        own = _within(o * 0 + d, COLUMNS, CHUNK)
-        total = tl.load(at, mask=own, other=0.0)  # (OUTPUTS, CHUNK) of (B, OUTPUTS, D)
-        for start in tl.range(0, count, STEPS, num_stages=1):
-            i = start + tl.arange(0, STEPS)
-            inside = (i < count)[:, None] & _within(d, COLUMNS, CHUNK)
-            h = tl.load(hidden + i[:, None] * D + d, mask=inside, other=0.0)  # (STEPS, CHUNK) of (B, EVERY, D)
-            total = product(_grads(grad, i[None, :], o, grad_step, count, outputs), relu(h), total)
-        tl.store(at, total, mask=own)  # (OUTPUTS, CHUNK) of (B, OUTPUTS, D)
-
-
-def segment_of_64(last: Tensor) -> Tensor:
-    """Room for the states of the steps between two checkpoints, (B, EVERY, D) in float32."""
-    rows, width = last.shape
-    return last.new_empty((rows, CHECKPOINT_EVERY, width))
-
-
-def tile(weight: Tensor | None, shape: Plan, most: int) -> dict[str, int]:
-    """Outputs and columns (``most`` of them) of a product with the padded V that fits the registers of its warps."""
-    if weight is None:
-        return {"OUTPUTS": 0, "CHUNK": 0}
-    return {"OUTPUTS": len(weight), "CHUNK": min(max(8 * shape.warps, 16), most)}
+    def _tile(self, r: Recurrence, rows: int, columns: int) -> dict[str, Any]:
+        return {"REVERSE": r.reverse, "OUTPUTS": len(self.weight), "ROWS": rows, "COLUMNS": columns, "warps": 4}
