@@ -28,8 +28,9 @@ SEGMENT_BYTES = 32 << 20
 LONGEST_SEGMENT = 512
 """Steps: more would hide no more of the launches between."""
 
-OUT, BACK, SPLIT = (128, 32), (128, 64), (64, 64)
+OUT, BACK, SPLIT = (128, 32), (64, 64), (32, 128)
 """States and columns of a tile: of y, of dy V, and of a sum for dV."""
+WARPS = 4
 SPLIT_PROGRAMS = 256
 """Among which the sums for dV are split: two for each multiprocessor of a large chip."""
 
@@ -129,20 +130,27 @@ def segment(last: Tensor, steps: int) -> Tensor:
 def read_out(
     states: Tensor, weight: Tensor, bias: Tensor | None, output: Tensor, r: Recurrence, first: int, steps: int
 ) -> None:
-    """Of ``steps`` states, in the order of processing from step ``first`` on, into ``output`` (T, B, O)."""
+    """Of ``steps`` states, in the order of processing from step ``first`` on, into ``output`` (T, B, O).
+
+    weight: padded.
+    """
     rows, width = states.shape[1:]
-    v = padded(weight)
     blocks.launch(
         _read_out, triton.cdiv(steps * rows, OUT[0]),
-        states, v, bias if bias is None else bias.contiguous(), sequence(output), r.lengths, r.steps, first, steps,
-        rows, width, len(weight),
-        REVERSE=r.reverse, OUTPUTS=len(v), ROWS=OUT[0], COLUMNS=OUT[1], warps=4,
+        states, weight, bias if bias is None else bias.contiguous(), sequence(output), r.lengths, r.steps, first, steps,
+        rows, width, output.shape[2],
+        **tile(r, weight, *OUT), **blocks.all_registers(WARPS),
     )  # fmt: skip
 
 
 def padded(weight: Tensor) -> Tensor:
     """V in float32 with as many outputs as a product has, which are 16 or 32: (OUTPUTS, D)."""
     return pad(weight.float(), (0, 0, 0, (16 if len(weight) <= 16 else 32) - len(weight)))
+
+
+def tile(r: Recurrence, weight: Tensor, rows: int, columns: int) -> dict[str, Any]:
+    """What the kernels are compiled for; ``weight``: padded."""
+    return {"REVERSE": r.reverse, "OUTPUTS": len(weight), "ROWS": rows, "COLUMNS": columns, "warps": WARPS}
 
 
 class ReadBack(NamedTuple):
@@ -168,19 +176,17 @@ class ReadBack(NamedTuple):
         rows, width = self.segment.shape[1:]
         programs = triton.cdiv(piece.steps * rows, BACK[0]) * triton.cdiv(width, BACK[1])
         blocks.launch(
-            _read_back, programs, self.segment, self.weight, *self._steps(r, piece), **self._tile(r, *BACK),
+            _read_back, programs, self.segment, self.weight, *self._steps(r, piece),
+            **tile(r, self.weight, *BACK), **blocks.all_registers(WARPS),
         )  # fmt: skip
 
     def add(self, r: Recurrence, piece: Piece) -> None:
         splits, _, width = self.sums.shape
         blocks.launch(
             _add_outer, splits * triton.cdiv(width, SPLIT[1]), self.sums, self.segment, *self._steps(r, piece), splits,
-            **self._tile(r, *SPLIT),
+            **tile(r, self.weight, *SPLIT),
         )  # fmt: skip
 
     def _steps(self, r: Recurrence, piece: Piece) -> tuple[Any, ...]:
         rows, width = self.segment.shape[1:]
         return sequence(self.grad), r.lengths, r.steps, piece.first, piece.steps, rows, width, self.grad.shape[2]
-
-    def _tile(self, r: Recurrence, rows: int, columns: int) -> dict[str, Any]:
-        return {"REVERSE": r.reverse, "OUTPUTS": len(self.weight), "ROWS": rows, "COLUMNS": columns, "warps": 4}

@@ -27,7 +27,7 @@ from . import _blocks as blocks
 from . import _hadamard_scan_steps as by_steps
 from ._drive import CHECKPOINT_EVERY, Drive, Piece, by_time, constants, plan, prepare
 from ._hadamard_scan_backward import hadamard_scan_backward
-from ._readout import read_out, segment
+from ._readout import padded, read_out, segment
 from ._recurrence import Recurrence, clear, onward, recurrence, row_at, run_steps, sequence, steps_within
 
 __all__ = ["hadamard_scan", "hadamard_scan_backward", "hadamard_step"]
@@ -92,17 +92,20 @@ def hadamard_scan(
     columns = width if readout is None else readout.shape[0]
     size = (*drive.shape[:2], columns) if not last_only else (0,) if readout is None else (rows, columns)
     output = sign.new_empty(size, dtype=io)
-    states = None if last_only else segment(last, steps) if readout is not None else by_time(output, batch_first)
-    in_order = readout is not None
+    v, most, states = None, None, None if last_only or readout is not None else by_time(output, batch_first)
+    if readout is not None:
+        v = padded(readout)
+        if not last_only:
+            states = segment(last, steps)
+            most = len(states)
     source = prepare(drive, weight, r.lengths, reverse, batch_first, shape)
-    for piece in source.pieces(chunked=False, most=len(states) if in_order and states is not None else None):
+    for piece in source.pieces(chunked=False, most=most):
         start = last if h0 is not None or piece.first else None
-        run(piece, source, r, start, states, in_order, last, checkpoints if kept else None)
-        if readout is not None and states is not None:
-            read_out(states, readout, readout_bias, by_time(output, batch_first), r, piece.first, piece.steps)
-    if readout is not None and last_only:
-        whole = r._replace(lengths=None, steps=1)
-        read_out(last[None], readout, readout_bias, output[None], whole, 0, 1)
+        run(piece, source, r, start, states, most is not None, last, checkpoints if kept else None)
+        if v is not None and states is not None:
+            read_out(states, v, readout_bias, by_time(output, batch_first), r, piece.first, piece.steps)
+    if v is not None and last_only:
+        read_out(last[None], v, readout_bias, output[None], r._replace(lengths=None, steps=1), 0, 1)
     return output, last, checkpoints
 
 

@@ -28,7 +28,7 @@ if not triton.knobs.runtime.interpret:
     pytest.skip(reason, allow_module_level=True)
 
 
-from sylvester.kernels import _drive, _interpreter, hadamard_scan  # noqa: E402
+from sylvester.kernels import _drive, _interpreter, _readout, hadamard_scan  # noqa: E402
 
 _interpreter.convert_one_element_arrays()
 
@@ -141,8 +141,9 @@ class Largest(TorchDispatchMode):
         return result
 
 
-def test_read_out_keeps_no_states() -> None:
-    """Nothing of size (T, B, D), forward or backward, but what a read-out of 64 steps needs."""
+def test_read_out_keeps_a_segment_of_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of size (T, B, D), forward or backward, but an array of as many steps as it has bytes for."""
+    monkeypatch.setattr(_readout, "SEGMENT_BYTES", 64 * 64 * 4)
     a = scan("tokens", 130, 1, 64, 64, outputs=2)
     arguments = list(backward_of(a))
     arguments[-2] = False  # the gradient of the table is a product with all λ, which are made in chunks
