@@ -133,10 +133,11 @@ def _adjoint(grad_states, drive, weight, sign, bias, act_bias, lengths, states, 
               interval, kept, carried, columns, own, D, hi, lo, REBUILT, READOUT, EXACT, KIND, INPUTS, ACTIVATION,
               COLUMNS, LOG_BLOCK, DIGITS, EVERY, STAGES)  # fmt: skip
     else:
+        slots = again + b * EVERY * D
         for left in tl.range(0, tl.cdiv(inside, EVERY), num_stages=1):
             begin = (tl.cdiv(inside, EVERY) - 1 - left) * EVERY
             end = tl.minimum(begin + EVERY, inside)
-            at = again + b * EVERY * D - tl.cast(begin, tl.int64) * D
+            at = slots - tl.cast(begin, tl.int64) * D
             start = tl.load(starts + (first + begin) // EVERY * interval + own)  # (COLUMNS,) of (C, B, D)
             run_steps(start, begin, end, first, z, z_step, weight, sign, bias, act_bias, at, D, None, 0, 0, columns, D,
                       hi, lo, EXACT, KIND, INPUTS, ACTIVATION, COLUMNS, LOG_BLOCK, DIGITS, EVERY, STAGES)  # fmt: skip
