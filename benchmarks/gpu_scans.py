@@ -131,7 +131,7 @@ def tuned(b: Bench) -> Iterator[Group]:
 
         def scans(group: Callable[[], Calls] = group, width: int = width) -> Calls:
             run, back = (group()[name] for name in ("scan", "backward"))
-            plans = [plan_type(width, w, n) for w in (1, 2, 4, 8) for n in (3, 5) if 4 <= width // (32 * w) <= 32]
+            plans = [plan_type(width, w, n) for w in (1, 2, 4, 8) for n in (4, 5, 6, 8) if 4 <= width // (32 * w) <= 32]
             both = {"": (run, [b.scans]), "backward ": (back, [b.backwards])}
             found = {f"{label}in use": call for label, (call, _) in both.items()}
             return found | {

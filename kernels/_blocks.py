@@ -16,9 +16,14 @@ LARGEST_BLOCK = 1 << 15
 
 
 @triton.constexpr_function
+def interpreted() -> bool:
+    return triton.knobs.runtime.interpret
+
+
+@triton.constexpr_function
 def assembly() -> bool:
     """Whether instructions may be named: not in the interpreter, and not on AMD."""
-    return not triton.knobs.runtime.interpret and is_cuda()
+    return not interpreted() and is_cuda()
 
 
 @triton.jit
