@@ -5,6 +5,9 @@ them. So scans only exchange the states, or what comes back into them, with an a
 of the whole machine multiply between two launches of the scan. The array, (steps, B, D) in float32 and in the order of
 processing, is written over and over: it stays in the second-level cache, and the time axis of states reaches no memory.
 
+Cost of an element on sm_90, for up to 16 outputs: 4 bytes written and 4 read forward, twice that backward; 13
+instructions of a thread for y, 23 for dy V and 29 for dV.
+
 Tensor cores cut off what they add to a sum, so every tile of a sum starts at zero and is added outside of them. Tiles
 and their order are the same for every batch, and so are a row's bits; dV is added up in an order that the shape fixes.
 """

@@ -183,6 +183,11 @@ def test_row_has_its_bits_in_any_batch() -> None:
         states, _, _ = hadamard_scan.hadamard_scan(*a)
         alone, _, _ = hadamard_scan.hadamard_scan(*a._replace(drive=a.drive[:, 2:3], h0=a.h0[2:3]))
         assert torch.equal(alone, states[:, 2:3])
+    a = scan("given", 5, 4, 48, 16, outputs=9)
+    row = a._replace(drive=a.drive[:, 2:3], h0=a.h0[2:3])
+    drive, _, _, _, h0, *_ = hadamard_scan.hadamard_scan_backward(*backward_of(a))
+    own_drive, _, _, _, own_h0, *_ = hadamard_scan.hadamard_scan_backward(*backward_of(row))
+    assert torch.equal(own_drive, drive[:, 2:3]) and torch.equal(own_h0, h0[2:3])
 
 
 def test_everything_is_written() -> None:
