@@ -134,8 +134,8 @@ def compile_case(chip: str, case: aot_cases.Case) -> list[dict[str, Any]]:
         found = read_cuda(compiled, chip == LISTED) if "cubin" in compiled.asm else read_hip(compiled)
         size = elements(constants)
         shared = compiled.metadata.shared
-        about = {"chip": chip, "label": label, "block": block, "elements": size, "warps": warps, "shared": shared}
-        records.append(about | found)
+        about = {"chip": chip, "label": label, "kernel": kernel.fn.__name__.strip("_"), "block": block}
+        records.append(about | {"elements": size, "warps": warps, "shared": shared} | found)
 
     _blocks.launch = compile_only
     _blocks.amd = lambda: chip.startswith("gfx")
