@@ -58,13 +58,13 @@ def input_plan(rows: int, fields: int, device: torch.device) -> Plan:
 def codes_plan(rows: int, columns: int, fields: int, device: torch.device) -> Plan:
     """Large square tiles, since each fetches x anew from the second-level cache; smaller ones to busy every chip."""
     processors, shared = blocks.chip(device)
-    size, wide = max(16, min(triton.next_power_of_2(rows), 128)), 64
+    size, wide = max(16, min(triton.next_power_of_2(rows), 128 if rows > 64 else 32)), 64
     while 4 * triton.cdiv(rows, size) * triton.cdiv(columns, wide) < 3 * processors and max(size, wide) > 32:
         if size <= 32:
             wide //= 2
         else:
             size //= 2
-    bytes = max(32, min(128, 256 // fields if rows > 64 else 128))
+    bytes = 256 if rows <= 16 else 128 if rows <= 64 else max(32, min(128, 256 // fields))
     while bytes > 32 and 3 * bytes * (fields * size + wide) > shared:
         bytes //= 2
     if 2 * bytes * (fields * size + wide) > shared:

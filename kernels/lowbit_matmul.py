@@ -163,7 +163,7 @@ def _multiply_few(
 ) -> None:
     rows, columns, lines = codes.shape[0], y.shape[1], layout.shape[1] // 16
     few = triton.next_power_of_2(rows)
-    size, most, parts = few_rows_plan(few, columns, 4 * lines)
+    size, most, parts = few_rows_plan(few, 4 * lines, form.fields)
     blocks.launch(
         _few_rows, triton.cdiv(columns, parts * size),
         codes.view(torch.int32), x_scale, layout.view(torch.int32), scale, bias, y, rows, columns, lines,
@@ -172,12 +172,14 @@ def _multiply_few(
     )  # fmt: skip
 
 
-def few_rows_plan(rows: int, columns: int, words: int) -> tuple[int, int, int]:
-    """(rows of W at a time, words of each, times) of a program; a warp takes 128 words of every row."""
-    size, parts = 4 // rows, 4
-    while parts > 1 and columns < 512 * size * parts:
-        parts //= 2
-    return size, min(max(triton.next_power_of_2(words), 128), 512), parts
+def few_rows_plan(rows: int, words: int, fields: int) -> tuple[int, int, int]:
+    """(rows of W at a time, words of each, times) of a program; a warp takes 128 words of every row.
+
+    Small programs, so that those of the next launch find room beside them; trits are worth more rows for each code.
+    """
+    size = (8 if fields == 5 else 4) // rows
+    most = 128 if words <= 128 else 256 if words <= 512 else 512
+    return size, most, 2 if words <= 256 else 1
 
 
 def lowbit_matmul_input(grad: Tensor, layout: Tensor, scale: Tensor, encoding: int, in_features: int) -> Tensor:
