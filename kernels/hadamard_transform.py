@@ -5,8 +5,8 @@ A contiguous x is a stream of blocks of 2**LOG_BLOCK elements; a program takes t
     block      tile               warps   local exchange, bytes an element
     <= 1024    1024 elements      1       <= 16
     2048       1 block            1       16
-    4096       1 block            2       16
-    8192       1 block            8       20 (float32: 24)
+    4096       1 block            4       20 (float32: 24)
+    8192       1 block            4       20
     16384      1 block            16      24
     32768      1 block, 2 halves  16      24, and 2 (4) more where the next block is fetched meanwhile
 

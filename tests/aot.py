@@ -135,6 +135,8 @@ def compile_case(chip: str, case: aot_cases.Case) -> list[dict[str, Any]]:
         size = elements(constants)
         shared = compiled.metadata.shared
         about = {"chip": chip, "label": label, "kernel": kernel.fn.__name__.strip("_"), "block": block}
+        if "WORDS" in constants:
+            about["rounds"] = triton.cdiv(inputs[2].shape[1], constants["WORDS"])
         records.append(about | {"elements": size, "warps": warps, "shared": shared} | found)
 
     _blocks.launch = compile_only
