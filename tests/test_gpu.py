@@ -42,7 +42,7 @@ def layer_and_input(name: str) -> tuple[nn.Module, Tensor]:
 def results(layer: nn.Module, x: Tensor, call: Callable[..., Any] | None = None) -> list[Tensor]:
     """Output and the gradients of the input and of all parameters, on the CPU."""
     x = x.clone().requires_grad_()
-    output = (call or layer)(x)
+    output = (layer if call is None else call)(x)
     output = output[0] if isinstance(output, tuple) else output
     cotangent = torch.linspace(-1, 1, output.numel(), device=x.device).view_as(output)
     return [t.detach().cpu() for t in (output, *torch.autograd.grad(output, [x, *layer.parameters()], cotangent))]
