@@ -7,7 +7,7 @@ A contiguous x is a stream of blocks of 2**LOG_BLOCK elements; a program takes t
     2048       1 block            1       16
     4096       1 block            4       20 (float32: 24)
     8192       1 block            4       20
-    16384      1 block            16      24
+    16384      1 block            8       20 (float32: 24)
     32768      1 block, 2 halves  16      24, and 2 (4) more where the next block is fetched meanwhile
 
 Blocks of m·2^k go through _hadamard_factor.py first, whose result this transforms in blocks of 2^k.
@@ -87,7 +87,7 @@ def _transform(x, y, pre, post, elements, tiles, q, hi, lo, SIZE: tl.constexpr, 
 def plan(block: int) -> tuple[int, int, int]:
     """(elements transformed at once, 1 or 2 of them a tile, warps) for blocks of ``block`` elements."""
     size = min(max(block, 1024), 16384)
-    return size, max(block // size, 1), 1 if size <= 2048 else 4 if size <= 8192 else 16
+    return size, max(block // size, 1), 1 if size <= 2048 else 4 if size <= 8192 else 8 if size == block else 16
 
 
 def hadamard_transform(
