@@ -25,8 +25,8 @@ import triton.language as tl
 from torch import Tensor
 
 from . import _blocks as blocks
-from . import _hadamard_factor as factor
 from ._blocks import hadamard, scaled
+from ._hadamard_factor import across
 
 
 @triton.jit
@@ -127,12 +127,9 @@ def _run(
     blocks.require_block(block_size)
     if not x.numel():
         return
-    pre, post = (vector if vector is None else vector.contiguous() for vector in (pre, post))
     hi, lo = blocks.split_scale(scale, block_size)
     if block_size & (block_size - 1):
-        if factor.transform(x, y, block_size, scale, pre, post, transpose):
-            return
-        x, block_size = factor.across(x, block_size, pre, transpose)
+        x, block_size = across(x, block_size, pre, transpose)
         pre = None
     size, halves, warps = plan(block_size)
     tiles, stages = triton.cdiv(x.numel(), size * halves), 1
@@ -142,6 +139,7 @@ def _run(
         fetched = sum(read.element_size() for read in (x, pre, post) if read is not None)
         if 4 * size + halves * size * fetched <= shared:
             programs, stages = min(tiles, processors), 2
+    pre, post = (vector if vector is None else vector.contiguous() for vector in (pre, post))
     blocks.launch(
         _transform, programs,
         x, y, pre, post, x.numel(), tiles, x.shape[-1] // block_size, hi, lo,
