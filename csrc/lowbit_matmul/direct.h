@@ -18,7 +18,7 @@ struct Direct {
   static constexpr int64_t kPerUnit = (Cut::kCount + kClasses - 1) / kClasses;
   static constexpr int64_t units_of(int c) { return most_dots(Cut::largest(c)) / kPerUnit; }
   static constexpr int64_t kInner = units_of(kClasses - 1), kOuter = units_of(0) / kInner * kInner;
-  static constexpr int64_t kAhead = 512;  // bytes: one row of x leaves time for little but waiting
+  static constexpr int64_t kAhead = 512;  // bytes: few rows of x leave time for little but waiting
 
   Sums sum[kClasses][kRows][kGroups][kTurn];
   Words total[kRows][kGroups][kTurn];
@@ -62,9 +62,11 @@ struct Direct {
   SYLVESTER_INLINE void unit(const int8_t* x, int64_t stride, const uint8_t* const* weights, int64_t offset) {
     Cut cuts[kGroups][kTurn];
 #pragma GCC unroll 4
-    for (int g = 0; g < kGroups; ++g)
+    for (int g = 0; g < kGroups; ++g) {
+      __builtin_prefetch(weights[g] + offset + kAhead);
 #pragma GCC unroll 4
       for (int p = 0; p < kTurn; ++p) cuts[g][p].cut(load_bytes(weights[g] + offset + p * kWidth));
+    }
     for_constants<Cut::kCount>([&](auto i) SYLVESTER_LAMBDA {
       Bytes u[kGroups][kTurn], codes[kRows];
 #pragma GCC unroll 4
