@@ -31,6 +31,7 @@ constexpr bool with_panels(Format format, int64_t rows) {
   return kParts == 2 && rows >= (format == Format::int8 ? 8 : 9);
 }
 #endif
+constexpr int tile_rows(Format format) { return kTileRows > 4 && with_panels(format, 8) ? 4 : kTileRows; }
 // Registers of a group at a time: the sums of 8 rows by two would fill all 16
 constexpr int turn_of(int rows) { return kParts == 2 && rows == 8 ? 1 : kParts; }
 // Rows at a time: an unpacked panel serves many, else x, totals and y stay close
@@ -72,20 +73,21 @@ struct Block {
     }
     return r;
   }
-  template <int kGroups>
+  // At most kRows rows at a time
+  template <int kRows, int kGroups>
   SYLVESTER_INLINE void all_rows(int64_t first, int64_t step) const {
     int64_t r = 0;
-    if constexpr (kTileRows >= 8 && !with_panels(format, 8)) r = direct<8, kGroups>(r, first, step);
-    r = direct<4, kGroups>(r, first, step);
-    r = direct<2, kGroups>(r, first, step);
+    if constexpr (kRows >= 8) r = direct<8, kGroups>(r, first, step);
+    if constexpr (kRows >= 4) r = direct<4, kGroups>(r, first, step);
+    if constexpr (kRows >= 2) r = direct<2, kGroups>(r, first, step);
     direct<1, kGroups>(r, first, step);
   }
   // kGroups groups at a time, far apart: each is a stream of its own along all of them, which prefetchers can follow
-  template <int kGroups>
+  template <int kRows, int kGroups>
   void streams(int64_t groups) const {
     const int64_t step = groups / kGroups;
-    for (int64_t g = 0; g < step; ++g) all_rows<kGroups>(g, step);
-    for (int64_t g = kGroups * step; g < groups; ++g) all_rows<1>(g, 0);
+    for (int64_t g = 0; g < step; ++g) all_rows<kRows, kGroups>(g, step);
+    for (int64_t g = kGroups * step; g < groups; ++g) all_rows<kRows, 1>(g, 0);
   }
   // Σ w x from Σ u x, scaled
   template <class T>
@@ -121,7 +123,7 @@ struct Block {
       for (int64_t g = 0; g < groups; ++g)
         Panel<format>{panel, total(g, 0)}.run(x(0), call.x.stride, rows, weights(g), call.w.units);
     } else {
-      rows == 1 ? streams<alone(format)>(groups) : streams<kTogether>(groups);
+      rows == 1 ? streams<1, alone(format)>(groups) : streams<tile_rows(format), kTogether>(groups);
     }
   }
 };
