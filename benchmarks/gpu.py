@@ -1,9 +1,9 @@
 """Checks and times every Triton kernel on the GPU of this machine, in one call of a few minutes.
 
-    python -m benchmarks.gpu [--tune] [--only PART] [--out FILE]
+    python -m benchmarks.gpu [--tune] [--only PATTERN] [--out FILE]
     python -m benchmarks.gpu --interpret
 
-It needs torch with CUDA and Triton, nothing else: the kernels are those of this checkout, no library is built. First
+It needs torch with CUDA and Triton, no built library: the kernels are those of this checkout. First
 every kernel is compared with float64 on the device, by processes that also compile what is timed afterwards: one wrong
 value makes the exit status 1. A sample is one replay of a CUDA graph between two events, after 1 GiB was written so
 that no input is in a cache; candidates take turns; medians are printed, and written as JSON to benchmarks/results/.
@@ -18,6 +18,7 @@ import argparse
 import datetime
 import json
 import os
+import re
 import statistics
 import sys
 import time
@@ -31,6 +32,7 @@ from .gpu_codes import codes_targets
 from .gpu_device import Bench
 from .gpu_jobs import run_all, timed
 from .gpu_lowbit import product_targets
+from .gpu_package import package_targets
 
 
 def targets(seconds: dict[str, dict[str, float]]) -> dict[str, tuple[float, float]]:
@@ -62,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tune", action="store_true")
     parser.add_argument("--interpret", action="store_true")
-    parser.add_argument("--only", default="", metavar="PART", help="of the label of a check or a timed group")
+    parser.add_argument("--only", default="", metavar="PATTERN", help="in the labels of checks and timed groups")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
     if options.interpret:
@@ -79,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"WRONG  {name}: {fraction:.3g} of what is allowed")
     report = machine() | {"worst_check": worst, "checks": len(checked), "wrong": list(wrong)}
     report["seconds"] = seconds = time_all(b, options.tune, options.only)
-    reached = targets(seconds) | codes_targets(seconds) | product_targets(seconds)
+    reached = targets(seconds) | codes_targets(seconds) | product_targets(seconds) | package_targets(seconds)
     for name, (measured, limit) in reached.items():
         print(f"{'met   ' if measured <= limit else 'MISSED'}  {name}: {measured:.3g}, limit {limit:g}")
         report.setdefault("targets", {})[name] = {"measured": measured, "limit": limit}
@@ -95,7 +97,7 @@ def time_all(b: Bench, tune: bool, only: str) -> dict[str, dict[str, float]]:
     torch.manual_seed(0)
     seconds: dict[str, dict[str, float]] = {}
     for name, calls in timed(b, tune):
-        if only not in name:
+        if not re.search(only, name):
             continue
         taken = b.time(calls(), 1 if b.tiny else 15)
         seconds[name] = {call: statistics.median(values) for call, values in taken.items()}

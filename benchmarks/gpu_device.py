@@ -41,7 +41,7 @@ class Bench:
         self.transforms, self.scans = load(".hadamard_transform"), load(".hadamard_scan")
         self.backwards, self.codes = load("._hadamard_scan_adjoint"), load(".hadamard_quantize")
         self.lowbit, self.products = load(".lowbit_matmul"), load("._lowbit_product")
-        self.bases = load(".hadamard_basis")
+        self.bases, self.readouts = load(".hadamard_basis"), load("._readout")
         self.flushed: Tensor | None = None
 
     def normal(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:

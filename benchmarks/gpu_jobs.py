@@ -7,6 +7,7 @@ checks, and call once whatever is timed later. What they compiled waits in Trito
 from __future__ import annotations
 
 import os
+import re
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -19,6 +20,7 @@ from .gpu_checks import check_bases, check_options, check_scans, check_transform
 from .gpu_codes import check_codes, timed_codes
 from .gpu_device import Bench, Check, Group
 from .gpu_lowbit import check_products, timed_products, tuned_products
+from .gpu_package import check_package, timed_package
 from .gpu_scans import timed_bases, timed_options, timed_scans, timed_transforms, tuned
 
 Found = list[tuple[str, float]]
@@ -26,19 +28,19 @@ Found = list[tuple[str, float]]
 
 
 def checks(b: Bench) -> list[Check]:
-    parts = (check_transforms, check_codes, check_scans, check_options, check_bases, check_products)
+    parts = (check_transforms, check_codes, check_scans, check_options, check_bases, check_products, check_package)
     return [check for part in parts for check in part(b)]
 
 
 def timed(b: Bench, tune: bool) -> list[Group]:
-    parts = (timed_transforms, timed_codes, timed_scans, timed_options, timed_bases, timed_products)
+    parts = (timed_transforms, timed_codes, timed_scans, timed_options, timed_bases, timed_products, timed_package)
     return [group for part in (*parts, *((tuned, tuned_products) if tune else ())) for group in part(b)]
 
 
 def run_all(b: Bench, tune: bool, only: str) -> Found:
     """Every check, and every call that is timed later once, on all cores."""
     jobs = [(part, i) for part, labels in (("check", checks(b)), ("timed", timed(b, tune))) for i, (label, _) in
-            enumerate(labels) if only in label]  # fmt: skip
+            enumerate(labels) if re.search(only, label)]  # fmt: skip
     if b.tiny:
         return [found for part, i in jobs if part == "check" for found in _check(*checks(b)[i])]
     workers = max((os.cpu_count() or 2) - 2, 1)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,7 +33,8 @@ def quantised(x: Tensor) -> tuple[Tensor, Tensor]:
     """Codes of rows and their scales, as the operators define them."""
     x = x.float()
     largest = x.abs().amax(-1, keepdim=True)
-    return (x * (torch.full_like(largest, 127) / largest)).round().to(torch.int8), (largest / 127)[:, 0]
+    limit = torch.full_like(largest, 127)  # by a number torch divides on GPUs by multiplying
+    return (x * (limit / largest)).round().to(torch.int8), (largest / limit)[:, 0]
 
 
 def check_products(b: Bench) -> Iterator[Check]:
@@ -137,30 +137,46 @@ def timed_products(b: Bench) -> Iterator[Group]:
         yield f"{name} M={rows} {size}x{size}, cold weights in turn", partial(calls, name, min(rows, size), size)
 
 
+FEW_PLANS = [(columns, words, parts) for columns in (2, 4, 8, 16) for words in (128, 256, 512) for parts in (1, 2, 4)
+             if 4 <= columns * parts <= 32]  # fmt: skip
+"""Rows of W at a time, words of each, times, for one row of x."""
+Tiles = tuple[tuple[int, int, int], ...]
+SHAPES_OF_TILES: dict[str, tuple[str, dict[int, Tiles], tuple[int, ...]]] = {
+    "codes": ("codes_plan", {
+        16: ((16, 32, 4), (16, 64, 4), (16, 128, 4), (16, 64, 8), (16, 128, 8)),
+        64: ((64, 32, 4), (64, 64, 4), (64, 128, 4), (64, 128, 8), (32, 64, 4), (32, 128, 4)),
+        256: ((64, 64, 4), (128, 64, 4), (128, 128, 8), (256, 64, 4), (256, 64, 8), (256, 128, 8)),
+    }, (32, 64, 128, 256)),
+    "bf16, exact": ("floats_plan", dict.fromkeys(
+        (16, 256), ((32, 64, 4), (64, 64, 4), (64, 128, 8), (128, 64, 4), (128, 128, 8), (256, 64, 8))), (32, 64)),
+    "dx": ("input_plan", dict.fromkeys(
+        (16, 256), ((64, 32, 4), (128, 32, 4), (128, 64, 4), (128, 64, 8), (256, 32, 8), (256, 64, 8))), (64, 128)),
+}  # fmt: skip
+"""Candidate -> the plan's function, (rows, columns, warps) by rows of x, bytes of a plane."""
+
+
 def tuned_products(b: Bench) -> Iterator[Group]:
     """Alternatives to the plans of few rows and of tiles."""
     plan_type = type(b.products.codes_plan(16, 16, 4, b.device))
-    words = [(columns, words) for columns in (4, 8, 16) for words in (128, 256, 512)]
-    tiles = [
-        plan_type(rows, columns, bytes, stages, warps)
-        for rows, columns, warps in (
-            (64, 64, 4), (128, 64, 4), (128, 128, 8), (256, 64, 4), (256, 64, 8), (256, 128, 8)
-        )
-        for bytes in (32, 64, 128) for stages in (2, 3, 4)
-        if stages * bytes * (4 * rows + columns) <= 220 << 10
-    ]  # fmt: skip
+
+    def calls(group: Callable[[], Calls], candidate: str, rows: int, fields: int) -> Calls:
+        run = group()[candidate]
+        if rows == 1:
+            plans = {str(p): partial(planned, [b.lowbit], p, run, "few_rows_plan") for p in FEW_PLANS}
+            return {"in use": run} | plans
+        attribute, tiles, bytes = SHAPES_OF_TILES[candidate]
+        size = 1 if candidate == "codes" else 2
+        found = [plan_type(m, n, p, stages, warps) for m, n, warps in tiles[rows] for p in bytes for stages in (2, 3, 4)
+                 if candidate == "dx" or stages * p * (size * fields * m + n) <= 220 << 10]  # fmt: skip
+        return {"in use": run} | {str(tuple(p)): partial(planned, [b.products], p, run, attribute)
+                                  for p in found[-1 if b.tiny else 0 :]}  # fmt: skip
+
     for name, group in timed_products(b):
-        rows = int(name.split()[1][2:])
-        if not name.startswith("ternary") or rows not in (1, 256):
-            continue
-
-        def calls(group: Callable[[], Calls] = group, rows: int = rows) -> Calls:
-            run = group()["codes"]
-            module, attribute = (b.lowbit, "few_rows_plan") if rows == 1 else (b.products, "codes_plan")
-            plans: list[Any] = (words if rows == 1 else tiles)[-1 if b.tiny else 0 :]
-            return {"in use": run} | {f"{tuple(p)}": partial(planned, [module], p, run, attribute) for p in plans}
-
-        yield f"plans of {name}", calls
+        encoding, rows = name.split()[0], int(name.split()[1][2:])
+        fields = {"ternary": 4, "int4": 2, "int8": 1}.get(encoding, 0)
+        for candidate, (_, tiles, _) in SHAPES_OF_TILES.items():
+            if rows in tiles and fields or rows == 1 and candidate == "codes":
+                yield f"plans of {candidate}, {name}", partial(calls, group, candidate, rows, fields)
 
 
 def product_targets(seconds: dict[str, dict[str, float]]) -> dict[str, tuple[float, float]]:

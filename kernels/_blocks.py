@@ -16,9 +16,14 @@ LARGEST_BLOCK = 1 << 15
 
 
 @triton.constexpr_function
+def interpreted() -> bool:
+    return triton.knobs.runtime.interpret
+
+
+@triton.constexpr_function
 def assembly() -> bool:
     """Whether instructions may be named: not in the interpreter, and not on AMD."""
-    return not triton.knobs.runtime.interpret and is_cuda()
+    return not interpreted() and is_cuda()
 
 
 @triton.jit
@@ -127,7 +132,7 @@ def amd() -> bool:
 def all_registers(warps: int) -> dict[str, int]:
     """A launch option: left to itself NVIDIA's compiler spills a few bytes to fit one more program on a multiprocessor.
 
-    The kernels that ask for it wait for their own steps, and more programs do not shorten those.
+    The kernels that ask for it wait for their own steps, which more programs do not shorten, or spill on one chip.
     """
     return {} if amd() else {"maxnreg": min(255, (1 << 16) // (32 * warps))}
 

@@ -87,7 +87,12 @@ class Piece(NamedTuple):
     drive: Tensor
     """(steps, B, ...)"""
     by_time: bool
-    """The drive is in the order of time: a given one, whose steps are all in one piece."""
+    """The drive is a given one, whole and in the order of time."""
+
+    @property
+    def start(self) -> int:
+        """The first step in the drive, and in its gradient."""
+        return self.first if self.by_time else 0
 
     @property
     def part(self) -> slice:
@@ -116,23 +121,30 @@ class Drive(NamedTuple):
         token = self.rows[step].long()
         return torch.where(token[:, None] >= 0, self.weight[token.clamp(min=0)].float(), float("nan"))
 
-    def pieces(self, chunked: bool, multiplied: bool = True, backward: bool = False) -> Iterator[Piece]:
+    def pieces(
+        self, chunked: bool, multiplied: bool = True, backward: bool = False, most: int | None = None
+    ) -> Iterator[Piece]:
         """The whole sequence, or where an array (steps, B, D) has to exist, chunks of whole checkpoint intervals.
 
-        multiplied: a wide drive's z is read. A sequence without steps is one piece too.
+        multiplied: a wide drive's z is read; most: steps of a chunk. A sequence without steps is one piece too.
         """
         steps, rows = self.rows.shape[:2]
-        at_once = max(steps, 1)
+        at_once = max(steps, 1) if most is None else most
         if self.weight is not None and (chunked or self.wide):
             width = self.weight.shape[0 if self.kind is FUSED else 1]
-            at_once = max(CHUNK_BYTES // (256 * max(rows * width, 1)), 1) * CHECKPOINT_EVERY
+            at_once = min(at_once, steps_of(CHUNK_BYTES, rows, width))
         starts = range(0, max(steps, 1), at_once)
         for first in reversed(starts) if backward else starts:
-            drive = self.rows[first : first + at_once]
-            count = len(drive)
+            count = min(at_once, steps - first)
+            drive = self.rows if self.weight is None else self.rows[first : first + count]
             if self.wide and multiplied:
                 drive = drive.float() @ self.weight.float().t()
             yield Piece(first, count, GIVEN if self.wide else self.kind, drive, self.weight is None)
+
+
+def steps_of(size: int, rows: int, width: int) -> int:
+    """Whole checkpoint intervals, as many as a float32 array (steps, rows, width) of ``size`` bytes has room for."""
+    return max(size // (4 * CHECKPOINT_EVERY * max(rows * width, 1)), 1) * CHECKPOINT_EVERY
 
 
 def prepare(
@@ -181,14 +193,14 @@ def by_time(x: Tensor, batch_first: bool) -> Tensor:
 
 
 def constants(
-    piece: Piece, source: Drive, shape: Plan, block_size: int, activation: int, reverse: bool
+    piece: Piece, source: Drive, shape: Plan, block_size: int, activation: int, reverse: bool, in_order: bool
 ) -> dict[str, Any]:
-    """What both kernels are compiled for."""
+    """What both kernels are compiled for. in_order: states, or their gradients, lie in the order of processing."""
     return {
         "KIND": piece.kind,
         "INPUTS": source.inputs,
         "ACTIVATION": activation,
-        "REVERSE": reverse,
+        "REVERSE": reverse and not in_order,
         "BY_TIME": reverse and piece.by_time,
         "COLUMNS": shape.columns,
         "LOG_BLOCK": block_size.bit_length() - 1,

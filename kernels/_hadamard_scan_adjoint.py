@@ -11,8 +11,8 @@ The two transforms of a step do not depend on each other, so one hides latency o
 a program but itself: they leave as (B, D), and torch adds the rows in an order that the shape fixes.
 
 An activation σ cannot be undone: the states of 64 steps are computed again from the checkpoint before them, and λ is 0
-where they are. A read-out's g_t is made of dy_t for 64 steps at once, and so is what they add to dV (_readout.py). Both
-put these steps into arrays (B, 64, D), and what is carried waits in memory between them.
+where they are. They are put into an array (B, 64, D), and what is carried waits in memory meanwhile. A read-out's g_t
+is made of dy_t before a launch, for a segment of steps, and what they add to dV after it (_readout.py).
 """
 
 from __future__ import annotations
@@ -25,20 +25,19 @@ from torch import Tensor
 
 from . import _blocks as blocks
 from ._blocks import hadamard, scaled
-from ._drive import Drive, Piece, constants, drive_at, held_weights, plan
-from ._readout import add_outer, read_back, segment, tile
+from ._drive import CHECKPOINT_EVERY, Drive, Piece, constants, drive_at, held_weights, plan
 from ._recurrence import MODRELU, Recurrence, clear, onward, row_at, run_steps, sequence, steps_within, vector
 
 
 @triton.jit
 def _walk(begin, end, first, grads, grads_step, drive, drive_step, weight, sign, bias, act_bias, states, states_step,
-          keep, adjoint, adjoint_step, checkpoints, checkpoint_step, kept, carried, columns, own, D, hi, lo,
+          adjoint, adjoint_step, checkpoints, checkpoint_step, kept, carried, columns, own, D, hi, lo,
           REBUILT: tl.constexpr, READOUT: tl.constexpr, EXACT: tl.constexpr, KIND: tl.constexpr, INPUTS: tl.constexpr,
           ACTIVATION: tl.constexpr, COLUMNS: tl.constexpr, LOG_BLOCK: tl.constexpr, DIGITS: tl.constexpr,
           EVERY: tl.constexpr, STAGES: tl.constexpr):  # fmt: skip
     """Steps ``end`` - 1 down to ``begin``; pointers stand at the program's row, at step 0.
 
-    Nothing stays in registers from one walk to the next, which leaves them to the products between.
+    Nothing stays in registers from one walk to the next, which leaves them to the steps computed again between.
     """
     zeros = tl.zeros([COLUMNS], tl.float32)
     s = vector(sign, columns)
@@ -63,6 +62,8 @@ def _walk(begin, end, first, grads, grads_step, drive, drive_step, weight, sign,
         if grads is not None:
             g = tl.load(grads + t * grads_step + columns).to(tl.float32)  # (COLUMNS,), as the states
             grad += tl.where(h > 0, g, 0.0) if READOUT else g
+            if READOUT:
+                tl.store(grads + t * grads_step + columns, h)  # (COLUMNS,) of (R, B, D)
         if ACTIVATION:
             grad = tl.where(h == 0, 0.0, grad)
         if adjoint is not None:
@@ -71,8 +72,6 @@ def _walk(begin, end, first, grads, grads_step, drive, drive_step, weight, sign,
         bias_recent += grad
         if carried.sign_sum is not None:
             z = drive_at(i, drive, weight, held, drive_step, columns, D, KIND, INPUTS, COLUMNS)
-            if keep is not None:
-                tl.store(keep + t * D + columns, h)  # (COLUMNS,) of (B, EVERY, D)
             before = h - z
             if shift is not None:
                 before -= shift
@@ -107,62 +106,46 @@ def _walk(begin, end, first, grads, grads_step, drive, drive_step, weight, sign,
 
 
 @triton.jit
-def _adjoint(grad_states, drive, weight, sign, bias, act_bias, lengths, states, checkpoints, starts, hidden, incoming,
-             readout, grad_y, adjoint, carried, total, first, steps, kept, batch, D, outputs, hi, lo,
-             REBUILT: tl.constexpr, EXACT: tl.constexpr, KIND: tl.constexpr, INPUTS: tl.constexpr,
-             ACTIVATION: tl.constexpr, REVERSE: tl.constexpr, BY_TIME: tl.constexpr, OUTPUTS: tl.constexpr,
-             CHUNK: tl.constexpr, COLUMNS: tl.constexpr, LOG_BLOCK: tl.constexpr,
+def _adjoint(grad_states, drive, weight, sign, bias, act_bias, lengths, states, checkpoints, starts, again, adjoint,
+             carried, total, first, steps, kept, batch, D, hi, lo, REBUILT: tl.constexpr, READOUT: tl.constexpr,
+             EXACT: tl.constexpr, KIND: tl.constexpr, INPUTS: tl.constexpr, ACTIVATION: tl.constexpr,
+             REVERSE: tl.constexpr, BY_TIME: tl.constexpr, COLUMNS: tl.constexpr, LOG_BLOCK: tl.constexpr,
              DIGITS: tl.constexpr, EVERY: tl.constexpr, STAGES: tl.constexpr):  # fmt: skip
-    """Steps first + steps - 1 down to first. REBUILT: h goes from step to step."""
+    """Steps first + steps - 1 down to first. REBUILT: h goes from step to step; READOUT: as ``Incoming`` says."""
     parts = D // COLUMNS
     b = (tl.program_id(0) // parts).to(tl.int64)
     part = tl.program_id(0) % parts
     columns = part * COLUMNS + tl.arange(0, COLUMNS)
     own = b * D + columns  # of (B, D)
     n, inside = steps_within(lengths, b, total, first, steps)
-    z = row_at(drive, b, 0, n, BY_TIME)
+    z = row_at(drive, b, n, BY_TIME)
     z_step = onward(drive.step, BY_TIME)
-    to = None if adjoint.data is None else row_at(adjoint, b, 0, n, BY_TIME)
+    to = None if adjoint.data is None else row_at(adjoint, b, n, BY_TIME)
     to_step = onward(adjoint.step, BY_TIME)
     kept_at = None if checkpoints is None else checkpoints + b * D
     interval = tl.cast(batch, tl.int64) * D  # of (C, B, D)
-    h = None if states.data is None else row_at(states, b, first, n, REVERSE)
+    h = None if states.data is None else row_at(states, b, n, REVERSE)
     h_step = onward(states.step, REVERSE)
-    g = None if grad_states.data is None else row_at(grad_states, b, first, n, REVERSE)
+    g = None if grad_states.data is None else row_at(grad_states, b, n, REVERSE)
     g_step = onward(grad_states.step, REVERSE)
-    if hidden is None:
-        _walk(0, inside, first, g, g_step, z, z_step, weight, sign, bias, act_bias, h, h_step, None, to, to_step,
-              kept_at, interval, kept, carried, columns, own, D, hi, lo, REBUILT, False, EXACT, KIND, INPUTS,
-              ACTIVATION, COLUMNS, LOG_BLOCK, DIGITS, EVERY, STAGES)  # fmt: skip
+    if starts is None:
+        _walk(0, inside, first, g, g_step, z, z_step, weight, sign, bias, act_bias, h, h_step, to, to_step, kept_at,
+              interval, kept, carried, columns, own, D, hi, lo, REBUILT, READOUT, EXACT, KIND, INPUTS, ACTIVATION,
+              COLUMNS, LOG_BLOCK, DIGITS, EVERY, STAGES)  # fmt: skip
     else:
-        slots = hidden + b * EVERY * D
-        dy_step = onward(grad_y.step, REVERSE)
+        slots = again + b * EVERY * D
         for left in tl.range(0, tl.cdiv(inside, EVERY), num_stages=1):
             begin = (tl.cdiv(inside, EVERY) - 1 - left) * EVERY
             end = tl.minimum(begin + EVERY, inside)
             at = slots - tl.cast(begin, tl.int64) * D
-            if starts is not None:
-                start = tl.load(starts + (first + begin) // EVERY * interval + own)  # (COLUMNS,) of (C, B, D)
-                run_steps(start, begin, end, first, z, z_step, weight, sign, bias, act_bias, at, D, None, 0, 0, columns,
-                          D, hi, lo, EXACT, KIND, INPUTS, ACTIVATION, COLUMNS, LOG_BLOCK, DIGITS, EVERY,
-                          STAGES)  # fmt: skip
-            if readout is not None:
-                dy = row_at(grad_y, b, first + begin, n, REVERSE)
-                made = incoming + b * EVERY * D
-                read_back(made + part * COLUMNS, end - begin, readout, dy, dy_step, part, D, outputs, COLUMNS, OUTPUTS,
-                          CHUNK)  # fmt: skip
-                made -= tl.cast(begin, tl.int64) * D
+            start = tl.load(starts + (first + begin) // EVERY * interval + own)  # (COLUMNS,) of (C, B, D)
+            run_steps(start, begin, end, first, z, z_step, weight, sign, bias, act_bias, at, D, None, 0, 0, columns, D,
+                      hi, lo, EXACT, KIND, INPUTS, ACTIVATION, COLUMNS, LOG_BLOCK, DIGITS, EVERY, STAGES)  # fmt: skip
             tl.debug_barrier()
-            _walk(begin, end, first, g if readout is None else made, g_step if readout is None else D, z, z_step,
-                  weight, sign, bias, act_bias, h if starts is None else at, h_step if starts is None else D,
-                  at if starts is None else None, to, to_step, kept_at, interval, kept, carried, columns, own, D, hi,
-                  lo, REBUILT, readout is not None, EXACT, KIND, INPUTS, ACTIVATION, COLUMNS, LOG_BLOCK, DIGITS, EVERY,
-                  STAGES)  # fmt: skip
+            _walk(begin, end, first, g, g_step, z, z_step, weight, sign, bias, act_bias, at, D, to, to_step, kept_at,
+                  interval, kept, carried, columns, own, D, hi, lo, REBUILT, READOUT, EXACT, KIND, INPUTS, ACTIVATION,
+                  COLUMNS, LOG_BLOCK, DIGITS, EVERY, STAGES)  # fmt: skip
             tl.debug_barrier()
-            if readout is not None:
-                add_outer(carried.readout_sum + b * OUTPUTS * D, slots + part * COLUMNS, end - begin, dy, dy_step, part,
-                          D, outputs, COLUMNS, OUTPUTS, CHUNK)  # fmt: skip
-                tl.debug_barrier()
     if lengths is not None and adjoint.data is not None:
         clear(adjoint, b, columns, inside, steps, D)
 
@@ -182,11 +165,9 @@ class Incoming(NamedTuple):
     """Gradients of what the forward returned."""
 
     states: Tensor | None
-    """(T, B, D)"""
-    outputs: Tensor | None
-    """(T, B, O)"""
-    readout: Tensor | None
-    """(OUTPUTS, D): padded; with outputs"""
+    """(T, B, D); of a read-out (R, B, D) in float32: for the steps of a piece, in the order of processing"""
+    readout: bool
+    """States are what comes through it, where h > 0, and h is left in their place"""
 
 
 class Carried(NamedTuple):
@@ -198,8 +179,6 @@ class Carried(NamedTuple):
     """None: nobody reads a state"""
     bias_sum: Tensor
     act_sum: Tensor | None
-    readout_sum: Tensor | None
-    """(B, OUTPUTS, D)"""
 
 
 def launch(
@@ -214,17 +193,16 @@ def launch(
     (rows, width), shape = carried.back.shape, plan(carried.back.shape[1], r.block_size)
     hi, lo = blocks.split_scale(None, r.block_size)
     states, checkpoints, starts = known
-    kept, readout = 0 if checkpoints is None else len(checkpoints), incoming.readout
-    hidden = None if readout is None and starts is None else segment(carried.back)
+    kept = 0 if checkpoints is None else len(checkpoints)
+    again = None if starts is None else carried.back.new_empty((rows, CHECKPOINT_EVERY, width))
     rebuilt = carried.sign_sum is not None and states is None and starts is None
     blocks.launch(
         _adjoint, rows * (width // shape.columns),
-        sequence(incoming.states), sequence(piece.drive), source.weight, r.sign, r.bias, r.act_bias, r.lengths,
-        sequence(states), checkpoints if kept else None, starts, hidden,
-        None if readout is None else segment(carried.back), readout, sequence(incoming.outputs), sequence(adjoint),
-        carried, r.steps, piece.first, piece.steps, kept, rows, width,
-        0 if incoming.outputs is None else incoming.outputs.shape[2], hi, lo,
-        REBUILT=rebuilt, EXACT=lo == 0.0, **tile(readout, shape, 64),
-        **constants(piece, source, shape, r.block_size, r.activation, r.reverse),
-        **({} if hidden is None else blocks.all_registers(shape.warps)),
+        sequence(incoming.states, 0 if incoming.readout else piece.first), sequence(piece.drive, piece.start),
+        source.weight, r.sign, r.bias, r.act_bias, r.lengths, sequence(states, piece.first),
+        checkpoints if kept else None, starts, again, sequence(adjoint, piece.start), carried, r.steps, piece.first,
+        piece.steps, kept, rows, width, hi, lo,
+        REBUILT=rebuilt, READOUT=incoming.readout, EXACT=lo == 0.0,
+        **constants(piece, source, shape, r.block_size, r.activation, r.reverse, incoming.readout),
+        **({} if again is None else blocks.all_registers(shape.warps)),
     )  # fmt: skip

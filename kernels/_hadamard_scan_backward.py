@@ -4,7 +4,8 @@
     fused    λ is stored in float32, a chunk of steps at a time: times U for the drive, times x for U (torch GEMMs)
     tokens   likewise, then added up by token: times one-hot rows where the vocabulary is small, else sorted
 
-A read-out's dV leaves the kernel as sums of each row, or, of the last state only, is a torch GEMM over the rows.
+What comes through a read-out, and dV, are products of a segment of steps (_readout.py); of the last state only they are
+torch GEMMs over the rows.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from ._drive import (
     prepare,
 )
 from ._hadamard_scan_adjoint import Carried, Incoming, Known, launch
-from ._readout import padded
+from ._readout import ReadBack
 from ._recurrence import recurrence
 
 SMALL_VOCABULARY = 256
@@ -65,20 +66,25 @@ def hadamard_scan_backward(
     steps = drive.shape[1 if batch_first else 0]
     r = recurrence(sign, bias, act_bias, lengths, steps, block_size, activation, reverse)
     output = _Output(grad_output, readout, last, r.lengths, last_only, batch_first)
-    incoming = output.incoming()
-    reads_states = need_sign or activation != 0 or incoming.readout is not None
+    incoming, back = output.incoming()
+    reads_states = need_sign or activation != 0 or incoming.readout
     known = _known(states, h0, last, checkpoints, steps, activation != 0, batch_first) if reads_states else Known()
-    carried = output.carried(grad_last, incoming, reads_states, act_bias is not None)
-    widest = WIDEST_FUSED if known.starts is None and incoming.readout is None else NARROWER_FUSED
+    carried = output.carried(grad_last, reads_states, act_bias is not None)
+    widest = WIDEST_FUSED if known.starts is None and not incoming.readout else NARROWER_FUSED
     shape = plan(last.shape[1], block_size)
     source = prepare(drive, weight, r.lengths, reverse, batch_first, shape, widest)
     grad_drive = drive.new_empty(drive.shape if need_drive and drive.is_floating_point() else (0,), dtype=io)
     rows = by_time(grad_drive, batch_first) if grad_drive.dim() > 1 else None
     wanted = _DriveGradients.of(source, rows, last, need_weight, reverse)
     run = by_steps.adjoint if block_size > by_steps.ABOVE else launch
-    for piece in source.pieces(wanted.multiplied, multiplied=reads_states, backward=True):
+    most = None if back is None else len(back.segment)
+    for piece in source.pieces(wanted.multiplied, multiplied=reads_states, backward=True, most=most):
         adjoint = wanted.adjoint_of(piece, last)
+        if back is not None:
+            back.fill(r, piece)
         run(piece, source, r, incoming, known, adjoint, carried)
+        if back is not None:
+            back.add(r, piece)
         if wanted.multiplied and adjoint is not None:
             wanted.add(piece, adjoint)
     if rows is not None and rows is not wanted.drive and wanted.drive is not None:
@@ -89,7 +95,7 @@ def hadamard_scan_backward(
         _over_rows(carried.sign_sum if need_sign else None, sign),
         _over_rows(carried.bias_sum, sign if bias is None else bias),
         carried.back,
-        *output.gradients(carried.readout_sum, sign),
+        *output.gradients(None if back is None else back.sums, sign),
         _over_rows(carried.act_sum, sign if act_bias is None else act_bias),
     )
 
@@ -134,22 +140,24 @@ class _Output(NamedTuple):
     last_only: bool
     batch_first: bool
 
-    def incoming(self) -> Incoming:
+    def incoming(self) -> tuple[Incoming, ReadBack | None]:
         if self.grad is None or self.last_only:
-            return Incoming(None, None, None)
+            return Incoming(None, False), None
         grad = _rows(self.grad, self.batch_first)
-        return Incoming(grad, None, None) if self.readout is None else Incoming(None, grad, padded(self.readout))
+        if self.readout is None:
+            return Incoming(grad, False), None
+        back = ReadBack.of(grad, self.readout, self.last)
+        return Incoming(back.segment, True), back
 
-    def carried(self, grad_last: Tensor | None, incoming: Incoming, reads_states: bool, modrelu: bool) -> Carried:
+    def carried(self, grad_last: Tensor | None, reads_states: bool, modrelu: bool) -> Carried:
         """Before the first step."""
-        last, readout = self.last, incoming.readout
+        last = self.last
         return Carried(
             self.at_last(grad_last),
             last.clone(memory_format=torch.contiguous_format),
             torch.zeros_like(last) if reads_states else None,
             torch.zeros_like(last),
             torch.zeros_like(last) if modrelu else None,
-            None if readout is None else last.new_zeros((len(last), *readout.shape)),
         )
 
     def at_last(self, grad_last: Tensor | None) -> Tensor:

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
 from ._drive import CHECKPOINT_EVERY, Drive, Piece
 from ._recurrence import MODRELU, RELU, Recurrence
@@ -25,24 +24,20 @@ def scan(
     r: Recurrence,
     h0: Tensor | None,
     states: Tensor | None,
-    y: Any,
+    in_order: bool,
     last: Tensor,
     checkpoints: Tensor | None,
 ) -> None:
     h = last.new_zeros(last.shape) if h0 is None else h0
     for k in range(piece.first, piece.first + piece.steps):
-        at, after = _time(r, k, last), _step(piece, source, r, h, k)
+        at, after = k - piece.first if in_order else _time(r, k, last), _step(piece, source, r, h, k)
         inside = _taken(r, k, last)
         h, shown = torch.where(inside, after, h), torch.where(inside, after, 0.0)
         if states is not None:
             states[at] = shown.to(states.dtype)
         if checkpoints is not None and (k + 1) % CHECKPOINT_EVERY == 0 and k // CHECKPOINT_EVERY < len(checkpoints):
             checkpoints[k // CHECKPOINT_EVERY] = torch.where(_taken(r, k + 1, last), h, 0.0)
-        if y is not None and not y.last_only:
-            y.output[at] = torch.where(inside, _read_out(h, y), 0.0).to(y.output.dtype)
     last.copy_(h)
-    if y is not None and y.last_only:
-        y.output.copy_(_read_out(h, y))
 
 
 def adjoint(
@@ -63,11 +58,13 @@ def adjoint(
         elif known.starts is not None:
             segment = segment or _segment(piece, source, r, known.starts, k)
             h = segment.pop()
-        grad = back if incoming.states is None else back + incoming.states[at]
-        if incoming.readout is not None:
-            dy, active = incoming.outputs[at].float(), inside & (h > 0)
-            grad = grad + torch.where(active, dy @ incoming.readout[: dy.shape[1]], 0.0)
-            carried.readout_sum[:, : dy.shape[1]].add_(dy[:, :, None] * torch.where(active, h, 0.0)[:, None])
+        grad = back
+        if incoming.readout:
+            place = incoming.states[k - piece.first]
+            grad = back + torch.where(h > 0, place, 0.0)
+            place.copy_(h)
+        elif incoming.states is not None:
+            grad = back + incoming.states[at]
         grad = torch.where(inside & (h != 0) if r.activation else inside, grad, 0.0)
         if out is not None:
             out[at if piece.by_time else k - piece.first] = grad.to(out.dtype)
@@ -117,10 +114,6 @@ def _drive(piece: Piece, source: Drive, r: Recurrence, k: int) -> Tensor:
     at = _time(r, k, source.rows[0]) if piece.by_time else k
     z = source.at(at)
     return z if r.bias is None else z + r.bias.float()
-
-
-def _read_out(h: Tensor, y: Any) -> Tensor:
-    return linear(h.relu(), y.weight[: y.output.shape[2]], None if y.bias is None else y.bias.float())
 
 
 def _segment(piece: Piece, source: Drive, r: Recurrence, starts: Tensor, k: int) -> list[Tensor]:

@@ -24,7 +24,7 @@ import triton.language as tl
 from torch import Tensor
 
 from . import _blocks as blocks
-from ._blocks import assembly
+from ._blocks import assembly, interpreted
 
 
 class Format(NamedTuple):
@@ -90,6 +90,47 @@ def field_at(tile, at, FIELDS: tl.constexpr):
         return (((tile.to(tl.int32) * _power_of_3(at) & 255) * 3) >> 8).to(tl.int8)
     else:
         return (tile.to(tl.int32) >> (at * (8 // FIELDS)) & (2 ** (8 // FIELDS) - 1)).to(tl.int8)
+
+
+@triton.constexpr_function
+def _floats_of_bytes(fields: int, mult: int, zero: int, half: bool) -> str:
+    """$0, $1 = mult · u - zero of the four bytes of $2, in pairs of bfloat16 (half: float16); $3: where the field is.
+
+    u becomes the last bits of a float whose unit they count, 128 + u in bfloat16, 1024 + u in float16, so ``base | n``
+    is the number base + n; adding ``octave`` doubles one.
+    """
+    kind, base, one, octave = ("f16x2", 0x6400, 0x3C00, 0x400) if half else ("bf16x2", 0x4300, 0x3F80, 0x80)
+    mask, pair, minus = (1 << 8 // fields) - 1, 0x10001, 0x8000
+    factor, shift = (one, minus | base | zero) if mult == 1 else (one + octave, minus | base + octave)
+    found = f"{{ .reg .b32 a, b, f, s, o, l; mov.b32 f, {factor * pair}; mov.b32 s, {shift * pair};"
+    found += f" mov.b32 o, {one * pair}; mov.b32 l, {(minus | one) * pair};"
+    found += " prmt.b32 a, $2, 0, 0x4140; prmt.b32 b, $2, 0, 0x4342;"
+    for t, to in (("a", "$0"), ("b", "$1")):
+        found += f" shr.u32 {t}, {t}, $3; lop3.b32 {t}, {t}, {mask * pair}, {base * pair}, 0xEA;"
+        if mult == 1:
+            found += f" fma.rn.{kind} {to}, {t}, f, s;"
+        else:
+            found += f" fma.rn.{kind} {t}, {t}, f, s; fma.rn.{kind} {to}, o, l, {t};"
+    return found + " }"
+
+
+@triton.jit
+def floats_at(tile, at, FIELDS: tl.constexpr, MULT: tl.constexpr, ZERO: tl.constexpr, HALF: tl.constexpr):
+    """Weights of field ``at`` of a tile of bytes, without their scale, in bfloat16, HALF: float16.
+
+    The interpreter multiplies no bfloat16: there float32.
+    """
+    if assembly() and FIELDS != 1 and FIELDS != 5:
+        shift = tl.full(tile.shape, at * (8 // FIELDS), tl.int32)
+        asm: tl.constexpr = _floats_of_bytes(FIELDS, MULT, ZERO, HALF)
+        operands: tl.constexpr = "=r,=r,r,r,r,r,r"
+        if HALF:
+            return tl.inline_asm_elementwise(asm, operands, [tile, shift], tl.float16, True, pack=4)
+        else:
+            return tl.inline_asm_elementwise(asm, operands, [tile, shift], tl.bfloat16, True, pack=4)
+    else:
+        floats = (MULT * field_at(tile, at, FIELDS).to(tl.int32) - ZERO).to(tl.float32)
+        return floats.to(tl.float16) if HALF else floats if interpreted() else floats.to(tl.bfloat16)
 
 
 @triton.jit

@@ -8,6 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from . import _blocks as blocks
+from ._early import able, open_door
 
 LARGEST_CODE = tl.constexpr(127.0)
 LEAST_ROW = tl.constexpr(2.0**-100)
@@ -28,11 +29,12 @@ def _chunk(x, first, columns, KIND: tl.constexpr, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _rows(x, codes, scale, sums, columns, stride, width, KIND: tl.constexpr, BLOCK: tl.constexpr):
+def _rows(x, codes, scale, sums, columns, stride, width, KIND: tl.constexpr, BLOCK: tl.constexpr, OPEN: tl.constexpr):
     """One row: codes = round(x · (127 / max|x|)), half to even, scale = max|x| / 127; not finite: 0 and NaN.
 
     The numbers of ``common/quantize.h`` in the same order, so the codes are those of the CPU.
     """
+    open_door(OPEN)
     row = tl.program_id(0).to(tl.int64)
     x += row * stride
     codes += row * width
@@ -69,6 +71,9 @@ def codes_of(x: Tensor, x_scale: Tensor | None, columns: int, width: int) -> tup
     sums = x.new_empty(rows, dtype=torch.int32)
     scale = x.new_empty(rows, dtype=torch.float32) if x_scale is None else x_scale
     kind = "float" if x_scale is None else "int8" if x.dtype == torch.int8 else "int4"
-    block = min(triton.next_power_of_2(max(width, 1)), 4096)
-    blocks.launch(_rows, rows, x, codes, scale, sums, columns, x.shape[1], width, KIND=kind, BLOCK=block, warps=8)
+    block = min(triton.next_power_of_2(max(width, 512)), 16384)
+    blocks.launch(
+        _rows, rows, x, codes, scale, sums, columns, x.shape[1], width,
+        KIND=kind, BLOCK=block, OPEN=able(x.device), warps=max(block // 1024, 4),
+    )  # fmt: skip
     return codes, scale, sums

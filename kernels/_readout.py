@@ -1,106 +1,149 @@
 """The read-out y_t = V max(h_t, 0) + b_o of a segment of steps, and its way back, as tensor-core products.
 
-A program keeps the states of EVERY steps of its row in ``hidden`` (B, EVERY, D), float32, and multiplies them when the
-segment is done. A state passes through shared memory once, and so does V for every 16 of them: 16 bytes of exchange an
-element for up to 16 outputs, 24 for 32. A reduction an output and step would take 5 shuffles a thread, 20 · O bytes for
-its 8 states (22 an element for 9 outputs, 80 for 32), and registers for V that 32 outputs exceed. The array is written
-over and over, so it stays in the second-level cache, and the time axis of states reaches no memory.
+A scan waits for its own steps: it keeps few of a multiprocessor's warps, and products between its steps would lengthen
+them. So scans only exchange the states, or what comes back into them, with an array of some hundred steps, and kernels
+of the whole machine multiply between two launches of the scan. The array, (steps, B, D) in float32 and in the order of
+processing, is written over and over: it stays in the second-level cache, and the time axis of states reaches no memory.
 
-Whoever reads what other threads of the program wrote waits at a barrier first. Where a row has several programs each
-multiplies its own columns.
+Cost of an element on sm_90, for up to 16 outputs: 4 bytes written and 4 read forward, twice that backward; 13
+instructions of a thread for y, 23 for dy V and 29 for dV.
+
+Tensor cores cut off what they add to a sum, so every tile of a sum starts at zero and is added outside of them. Tiles
+and their order are the same for every batch, and so are a row's bits; dV is added up in an order that the shape fixes.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 from torch.nn.functional import pad
 
+from . import _blocks as blocks
 from ._blocks import product
-from ._drive import CHECKPOINT_EVERY, Plan
-from ._recurrence import relu
+from ._drive import CHECKPOINT_EVERY, Piece, steps_of
+from ._recurrence import Recurrence, relu, sequence
 
-STEPS = tl.constexpr(16)
-"""Of one product."""
+SEGMENT_BYTES = 32 << 20
+"""Of the states of a segment: they fit the cache of a large chip."""
+LONGEST_SEGMENT = 512
+"""Steps: more would hide no more of the launches between."""
 
-
-@triton.jit
-def _within(d, COLUMNS: tl.constexpr, CHUNK: tl.constexpr):
-    """Which of the columns ``d`` the program has: where they come out even, all, and the compiler knows it."""
-    return tl.full(d.shape, True, tl.int1) if COLUMNS % CHUNK == 0 else d < COLUMNS
-
-
-@triton.jit
-def _weights(readout, o, d, D, part, COLUMNS: tl.constexpr, CHUNK: tl.constexpr):
-    """V of outputs ``o`` and columns ``d`` of the program, both already spread out."""
-    inside = _within(o * 0 + d, COLUMNS, CHUNK)
-    return tl.load(readout + o * D + part * COLUMNS + d, mask=inside, other=0.0)  # (o, d) of (OUTPUTS, D)
+OUT, BACK, SPLIT = (128, 32), (64, 64), (32, 128)
+"""States and columns of a tile: of y, of dy V, and of a sum for dV."""
+WARPS = 4
+SPLIT_PROGRAMS = 256
+"""Among which the sums for dV are split: two for each multiprocessor of a large chip."""
 
 
 @triton.jit
-def read_out(hidden, count, readout, readout_bias, out, out_step, part, D, outputs, COLUMNS: tl.constexpr,
-             OUTPUTS: tl.constexpr, CHUNK: tl.constexpr):  # fmt: skip
-    """Outputs of ``count`` states; ``hidden`` and ``out`` stand at the first. Part 0 of a row adds the bias."""
+def _taken(m, lengths, total, first, steps, rows, REVERSE: tl.constexpr):
+    """Of states ``m`` of a segment (steps, rows): (row, time, exists, is a step of its row's)."""
+    k = m // rows
+    b = m - k * rows
+    exists = k < steps
+    k += first
+    n = total if lengths is None else tl.load(lengths + b, mask=exists, other=0)  # (m,) of (B,)
+    taken = exists & (k < n)
+    t = tl.where(taken, n - 1 - k, k) if REVERSE else k
+    return b.to(tl.int64), t.to(tl.int64), exists, taken
+
+
+@triton.jit
+def _states(segment, m, d, D, inside):
+    """max(h, 0) of states ``m`` and columns ``d``, both already spread out."""
+    return relu(tl.load(segment + m.to(tl.int64) * D + d, mask=inside, other=0.0))  # (m, d) of (steps, B, D)
+
+
+@triton.jit
+def _weights(readout, o, d, D):
+    """V of outputs ``o`` and columns ``d``, both already spread out."""
+    return tl.load(readout + o * D + d, mask=d < D, other=0.0)  # (o, d) of (OUTPUTS, D)
+
+
+@triton.jit
+def _read_out(segment, readout, readout_bias, y, lengths, total, first, steps, rows, D, outputs, REVERSE: tl.constexpr,
+              OUTPUTS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # fmt: skip
+    """Outputs of ROWS states; zeros where a row takes no step."""
+    m = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     o = tl.arange(0, OUTPUTS)
-    for start in tl.range(0, count, STEPS, num_stages=1):
-        i = start + tl.arange(0, STEPS)
-        y = tl.zeros([STEPS, OUTPUTS], tl.float32)
-        for c in tl.range(0, COLUMNS, CHUNK, num_stages=1):
-            d = c + tl.arange(0, CHUNK)
-            inside = (i < count)[:, None] & _within(d, COLUMNS, CHUNK)[None, :]
-            h = tl.load(hidden + i[:, None] * D + d[None, :], mask=inside, other=0.0)  # (STEPS, CHUNK) of (B, EVERY, D)
-            y = product(relu(h), _weights(readout, o[None, :], d[:, None], D, part, COLUMNS, CHUNK), y)
-        if readout_bias is not None:
-            shift = tl.load(readout_bias + o, mask=(o < outputs) & (part == 0), other=0.0)  # (OUTPUTS,) of (O,)
-            y += shift.to(tl.float32)[None, :]
-        rows = out + tl.cast(i, tl.int64)[:, None] * out_step + o[None, :]
-        tl.store(rows, y.to(out.dtype.element_ty), mask=(i < count)[:, None] & (o < outputs)[None, :])  # of (T, B, O)
+    b, t, exists, taken = _taken(m, lengths, total, first, steps, rows, REVERSE)
+    sums = tl.zeros([ROWS, OUTPUTS], tl.float32)
+    for c in tl.range(0, D, COLUMNS):
+        d = c + tl.arange(0, COLUMNS)
+        h = _states(segment, m[:, None], d[None, :], D, taken[:, None] & (d < D)[None, :])
+        v = _weights(readout, o[:, None], d[None, :], D)
+        sums += product(h, tl.trans(v), tl.zeros([ROWS, OUTPUTS], tl.float32))
+    if readout_bias is not None:
+        sums += tl.load(readout_bias + o, mask=o < outputs, other=0.0).to(tl.float32)[None, :]  # (OUTPUTS,) of (O,)
+    to = y.data + (t * y.step + b * y.row)[:, None] + o[None, :]
+    sums = tl.where(taken[:, None], sums, 0.0).to(y.data.dtype.element_ty)
+    tl.store(to, sums, mask=exists[:, None] & (o < outputs)[None, :])  # (ROWS, OUTPUTS) of (T, B, O)
 
 
 @triton.jit
-def _grads(grad, i, o, grad_step, count, outputs):
-    """dy of steps ``i`` and outputs ``o``, both already spread out."""
-    inside = (i < count) & (o < outputs)
-    rows = grad + tl.cast(i, tl.int64) * grad_step
-    return tl.load(rows + o, mask=inside, other=0.0).to(tl.float32)  # (i, o) of (T, B, O)
+def _grads(grad, b, t, o, taken, outputs):
+    """dy of rows ``b`` at times ``t`` and outputs ``o``, all already spread out; 0 where a row takes no step."""
+    at = grad.data + t * grad.step + b * grad.row + o
+    return tl.load(at, mask=taken & (o < outputs), other=0.0).to(tl.float32)  # (b and t, o) of (T, B, O)
 
 
 @triton.jit
-def read_back(incoming, count, readout, grad, grad_step, part, D, outputs, COLUMNS: tl.constexpr, OUTPUTS: tl.constexpr,
-              CHUNK: tl.constexpr):  # fmt: skip
-    """dy V of ``count`` steps into ``incoming``, which like ``grad`` stands at the first."""
+def _read_back(segment, readout, grad, lengths, total, first, steps, rows, D, outputs, REVERSE: tl.constexpr,
+               OUTPUTS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # fmt: skip
+    """dy V of ROWS states and COLUMNS columns, into their places."""
+    parts = tl.cdiv(D, COLUMNS)
+    m = (tl.program_id(0) // parts) * ROWS + tl.arange(0, ROWS)
+    d = ((tl.program_id(0) % parts) * COLUMNS + tl.arange(0, COLUMNS))[None, :]
     o = tl.arange(0, OUTPUTS)
-    for start in tl.range(0, count, STEPS, num_stages=1):
-        i = start + tl.arange(0, STEPS)
-        dy = _grads(grad, i[:, None], o[None, :], grad_step, count, outputs)
-        for c in tl.range(0, COLUMNS, CHUNK, num_stages=1):
-            d = c + tl.arange(0, CHUNK)
-            v = _weights(readout, o[:, None], d[None, :], D, part, COLUMNS, CHUNK)
-            g = product(dy, v, tl.zeros([STEPS, CHUNK], tl.float32))
-            inside = (i < count)[:, None] & _within(d, COLUMNS, CHUNK)[None, :]
-            tl.store(incoming + i[:, None] * D + d[None, :], g, mask=inside)  # (STEPS, CHUNK) of (B, EVERY, D)
+    b, t, _, taken = _taken(m, lengths, total, first, steps, rows, REVERSE)
+    dy = _grads(grad, b[:, None], t[:, None], o[None, :], taken[:, None], outputs)
+    g = product(dy, _weights(readout, o[:, None], d, D), tl.zeros([ROWS, COLUMNS], tl.float32))
+    to = segment + m.to(tl.int64)[:, None] * D + d
+    tl.store(to, g, mask=taken[:, None] & (d < D))  # (ROWS, COLUMNS) of (steps, B, D)
 
 
 @triton.jit
-def add_outer(grad_readout, hidden, count, grad, grad_step, part, D, outputs, COLUMNS: tl.constexpr,
-              OUTPUTS: tl.constexpr, CHUNK: tl.constexpr):  # fmt: skip
-    """Adds Σ dy_t max(h_t, 0)ᵀ over ``count`` steps to dV of the row."""
+def _add_outer(sums, segment, grad, lengths, total, first, steps, rows, D, outputs, splits, REVERSE: tl.constexpr,
+               OUTPUTS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # fmt: skip
+    """Adds Σ dy max(h, 0)ᵀ to dV: a split takes every ``splits``-th tile of ROWS states."""
+    parts = tl.cdiv(D, COLUMNS)
+    split = tl.program_id(0) // parts
+    d = ((tl.program_id(0) % parts) * COLUMNS + tl.arange(0, COLUMNS))[None, :]
     o = tl.arange(0, OUTPUTS)[:, None]
-    for c in tl.range(0, COLUMNS, CHUNK, num_stages=1):
-        d = c + tl.arange(0, CHUNK)[None, :]
-        at = grad_readout + o * D + part * COLUMNS + d
-        own = _within(o * 0 + d, COLUMNS, CHUNK)
-        total = tl.load(at, mask=own, other=0.0)  # (OUTPUTS, CHUNK) of (B, OUTPUTS, D)
-        for start in tl.range(0, count, STEPS, num_stages=1):
-            i = start + tl.arange(0, STEPS)
-            inside = (i < count)[:, None] & _within(d, COLUMNS, CHUNK)
-            h = tl.load(hidden + i[:, None] * D + d, mask=inside, other=0.0)  # (STEPS, CHUNK) of (B, EVERY, D)
-            total = product(_grads(grad, i[None, :], o, grad_step, count, outputs), relu(h), total)
-        tl.store(at, total, mask=own)  # (OUTPUTS, CHUNK) of (B, OUTPUTS, D)
+    at = sums + (split.to(tl.int64) * OUTPUTS + o) * D + d
+    own = tl.load(at, mask=d < D, other=0.0)  # (OUTPUTS, COLUMNS) of (splits, OUTPUTS, D)
+    for start in tl.range(split * ROWS, steps * rows, splits * ROWS):
+        m = start + tl.arange(0, ROWS)
+        b, t, _, taken = _taken(m, lengths, total, first, steps, rows, REVERSE)
+        dy = _grads(grad, b[None, :], t[None, :], o, taken[None, :], outputs)
+        h = _states(segment, m[:, None], d, D, taken[:, None] & (d < D))
+        own += product(dy, h, tl.zeros([OUTPUTS, COLUMNS], tl.float32))
+    tl.store(at, own, mask=d < D)
+
+
+def segment(last: Tensor, steps: int) -> Tensor:
+    """Room for the states of some of ``steps`` steps, (R, B, D) in float32; R is a multiple of CHECKPOINT_EVERY."""
+    some = min(steps_of(SEGMENT_BYTES, *last.shape), LONGEST_SEGMENT, -(-steps // CHECKPOINT_EVERY) * CHECKPOINT_EVERY)
+    return last.new_empty((max(some, CHECKPOINT_EVERY), *last.shape))
+
+
+def read_out(
+    states: Tensor, weight: Tensor, bias: Tensor | None, output: Tensor, r: Recurrence, first: int, steps: int
+) -> None:
+    """Of ``steps`` states, in the order of processing from step ``first`` on, into ``output`` (T, B, O).
+
+    weight: padded.
+    """
+    rows, width = states.shape[1:]
+    blocks.launch(
+        _read_out, triton.cdiv(steps * rows, OUT[0]),
+        states, weight, bias if bias is None else bias.contiguous(), sequence(output), r.lengths, r.steps, first, steps,
+        rows, width, output.shape[2],
+        **tile(r, weight, *OUT), **blocks.all_registers(WARPS),
+    )  # fmt: skip
 
 
 def padded(weight: Tensor) -> Tensor:
@@ -108,40 +151,45 @@ def padded(weight: Tensor) -> Tensor:
     return pad(weight.float(), (0, 0, 0, (16 if len(weight) <= 16 else 32) - len(weight)))
 
 
-class ReadOut(NamedTuple):
-    """A read-out and where it goes."""
+def tile(r: Recurrence, weight: Tensor, rows: int, columns: int) -> dict[str, Any]:
+    """What the kernels are compiled for; ``weight``: padded."""
+    return {"REVERSE": r.reverse, "OUTPUTS": len(weight), "ROWS": rows, "COLUMNS": columns, "warps": WARPS}
 
+
+class ReadBack(NamedTuple):
+    """The way back through a read-out, a segment at a time."""
+
+    grad: Tensor
+    """dy, (T, B, O)"""
     weight: Tensor
-    """(OUTPUTS, D)"""
-    bias: Tensor | None
-    outputs: Tensor
-    """(parts, T, B, O): the output, or parts of it to be added, in float32; T is 1 for the last state only"""
-    output: Tensor
-    """(T, B, O)"""
-    last_only: bool
+    """V, padded"""
+    segment: Tensor
+    """(R, B, D): dy V before the adjoint of these steps, which leaves their states in its place"""
+    sums: Tensor
+    """(splits, OUTPUTS, D): parts of dV"""
 
     @staticmethod
-    def into(output: Tensor, weight: Tensor, bias: Tensor | None, parts: int, last_only: bool) -> ReadOut:
-        outputs = output[None] if parts == 1 else output.new_empty((parts, *output.shape), dtype=torch.float32)
-        return ReadOut(padded(weight), bias if bias is None else bias.contiguous(), outputs, output, last_only)
+    def of(grad: Tensor, weight: Tensor, last: Tensor) -> ReadBack:
+        v, states = padded(weight), segment(last, len(grad))
+        tiles = triton.cdiv(len(states) * len(last), SPLIT[0])
+        splits = max(min(SPLIT_PROGRAMS // triton.cdiv(last.shape[1], SPLIT[1]), tiles), 1)
+        return ReadBack(grad, v, states, v.new_zeros((splits, *v.shape)))
 
-    def hidden(self, last: Tensor) -> Tensor | None:
-        return None if self.last_only else segment(last)
+    def fill(self, r: Recurrence, piece: Piece) -> None:
+        rows, width = self.segment.shape[1:]
+        programs = triton.cdiv(piece.steps * rows, BACK[0]) * triton.cdiv(width, BACK[1])
+        blocks.launch(
+            _read_back, programs, self.segment, self.weight, *self._steps(r, piece),
+            **tile(r, self.weight, *BACK), **blocks.all_registers(WARPS),
+        )  # fmt: skip
 
-    def add_parts(self) -> None:
-        """One after another, so that a row's bits do not depend on the number of rows."""
-        if len(self.outputs) > 1:
-            self.output.copy_(sum(self.outputs.unbind(0)))
+    def add(self, r: Recurrence, piece: Piece) -> None:
+        splits, _, width = self.sums.shape
+        blocks.launch(
+            _add_outer, splits * triton.cdiv(width, SPLIT[1]), self.sums, self.segment, *self._steps(r, piece), splits,
+            **tile(r, self.weight, *SPLIT),
+        )  # fmt: skip
 
-
-def segment(last: Tensor) -> Tensor:
-    """Room for the states of the steps between two checkpoints, (B, EVERY, D) in float32."""
-    rows, width = last.shape
-    return last.new_empty((rows, CHECKPOINT_EVERY, width))
-
-
-def tile(weight: Tensor | None, shape: Plan, most: int) -> dict[str, int]:
-    """Outputs and columns (``most`` of them) of a product with the padded V that fits the registers of its warps."""
-    if weight is None:
-        return {"OUTPUTS": 0, "CHUNK": 0}
-    return {"OUTPUTS": len(weight), "CHUNK": min(max(8 * shape.warps, 16), most)}
+    def _steps(self, r: Recurrence, piece: Piece) -> tuple[Any, ...]:
+        rows, width = self.segment.shape[1:]
+        return sequence(self.grad), r.lengths, r.steps, piece.first, piece.steps, rows, width, self.grad.shape[2]

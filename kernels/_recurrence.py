@@ -20,15 +20,16 @@ IDENTITY, RELU, MODRELU = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 
 
 class Sequence(NamedTuple):
-    """An array (T, B, n) with dense rows, and its strides."""
+    """An array (T, B, n) with dense rows, its strides, and where a launch starts in it, counted in steps."""
 
     data: Tensor | None
     row: int
     step: int
+    first: int
 
 
-def sequence(x: Tensor | None) -> Sequence:
-    return Sequence(None, 0, 0) if x is None else Sequence(x, x.stride(1), x.stride(0))
+def sequence(x: Tensor | None, first: int = 0) -> Sequence:
+    return Sequence(None, 0, 0, 0) if x is None else Sequence(x, x.stride(1), x.stride(0), first)
 
 
 class Recurrence(NamedTuple):
@@ -76,9 +77,9 @@ def steps_within(lengths, b, total, first, steps):
 
 
 @triton.jit
-def row_at(x, b, k, n, REVERSE: tl.constexpr):
-    """Where the sequence ``x`` has step ``k`` of row ``b``, which takes ``n``."""
-    t = n - 1 - k if REVERSE else k
+def row_at(x, b, n, REVERSE: tl.constexpr):
+    """Where the sequence ``x`` has a launch's first step of row ``b``, which takes ``n``."""
+    t = n - 1 - x.first if REVERSE else x.first
     return x.data + b * x.row + tl.cast(t, tl.int64) * x.step
 
 
@@ -90,8 +91,8 @@ def onward(step, REVERSE: tl.constexpr):
 
 @triton.jit
 def clear(x, b, columns, begin, end, width):
-    """Zeros in row ``b`` of the sequence ``x`` at the times from ``begin`` to ``end``."""
-    for t in tl.range(begin, end, num_stages=1):
+    """Zeros in row ``b`` of the sequence ``x`` at the times from ``begin`` to ``end``, counted from its first."""
+    for t in tl.range(x.first + begin, x.first + end, num_stages=1):
         row = x.data + b * x.row + tl.cast(t, tl.int64) * x.step
         nothing = tl.zeros_like(columns).to(x.data.dtype.element_ty)
         tl.store(row + columns, nothing, mask=columns < width)  # (COLUMNS,) of (T, B, n)

@@ -6,7 +6,7 @@ A program owns COLUMNS consecutive states (whole blocks) of one row for a whole 
     drive    given, tokens: a row is on its way to shared memory STAGES - 1 steps before its use
              fused: the weights stay in registers, the I numbers of a step are loaded ahead of its transform
     states   stored as they come; nothing waits for them
-    outputs  of a read-out: 64 steps' states go to an array of that length, and are multiplied there: _readout.py
+    outputs  of a read-out: the states of some hundred steps go to an array, and a second kernel reads it: _readout.py
 
 Cost of a step: the additions of one transform and one or two FMAs a state; the row of the drive in and the row of
 states out are all that leaves the chip. Its latency, the exchanges in hadamard() first of all, bounds the whole: the
@@ -27,22 +27,18 @@ from . import _blocks as blocks
 from . import _hadamard_scan_steps as by_steps
 from ._drive import CHECKPOINT_EVERY, Drive, Piece, by_time, constants, plan, prepare
 from ._hadamard_scan_backward import hadamard_scan_backward
-from ._readout import ReadOut, read_out, tile
+from ._readout import padded, read_out, segment
 from ._recurrence import Recurrence, clear, onward, recurrence, row_at, run_steps, sequence, steps_within
 
 __all__ = ["hadamard_scan", "hadamard_scan_backward", "hadamard_step"]
 
 
 @triton.jit
-def _scan(drive, weight, sign, bias, act_bias, h0, lengths, states, hidden, readout, readout_bias, y, last,
-          checkpoints, total, first, steps, y_part, batch, D, outputs, hi, lo, EXACT: tl.constexpr,
-          KIND: tl.constexpr, INPUTS: tl.constexpr, ACTIVATION: tl.constexpr, REVERSE: tl.constexpr,
-          BY_TIME: tl.constexpr, OUTPUTS: tl.constexpr, CHUNK: tl.constexpr, COLUMNS: tl.constexpr,
-          LOG_BLOCK: tl.constexpr, DIGITS: tl.constexpr, EVERY: tl.constexpr, STAGES: tl.constexpr):  # fmt: skip
-    """``steps`` steps of ``total``, from ``first`` on, from ``h0`` to ``last``.
-
-    With ``readout`` and no ``hidden`` only the last state is read out.
-    """
+def _scan(drive, weight, sign, bias, act_bias, h0, lengths, states, last, checkpoints, total, first, steps, batch, D,
+          hi, lo, EXACT: tl.constexpr, KIND: tl.constexpr, INPUTS: tl.constexpr, ACTIVATION: tl.constexpr,
+          REVERSE: tl.constexpr, BY_TIME: tl.constexpr, COLUMNS: tl.constexpr, LOG_BLOCK: tl.constexpr,
+          DIGITS: tl.constexpr, EVERY: tl.constexpr, STAGES: tl.constexpr):  # fmt: skip
+    """``steps`` steps of ``total``, from ``first`` on, from ``h0`` to ``last``."""
     parts = D // COLUMNS
     b = (tl.program_id(0) // parts).to(tl.int64)
     part = tl.program_id(0) % parts
@@ -52,39 +48,16 @@ def _scan(drive, weight, sign, bias, act_bias, h0, lengths, states, hidden, read
         h = tl.load(h0 + b * D + columns)  # (COLUMNS,) of (B, D)
     else:
         h = tl.zeros([COLUMNS], tl.float32)
-    z = row_at(drive, b, 0, n, BY_TIME)
-    z_step = onward(drive.step, BY_TIME)
+    z = row_at(drive, b, n, BY_TIME)
+    out = None if states.data is None else row_at(states, b, n, REVERSE)
     kept_at = None if checkpoints is None else checkpoints + b * D
     interval = tl.cast(batch, tl.int64) * D  # of (C, B, D)
-    own_y = tl.cast(part, tl.int64) * y_part
-    if hidden is None:
-        out = None if states.data is None else row_at(states, b, first, n, REVERSE)
-        h = run_steps(h, 0, inside, first, z, z_step, weight, sign, bias, act_bias, out, onward(states.step, REVERSE),
-                      kept_at, interval, n, columns, D, hi, lo, EXACT, KIND, INPUTS, ACTIVATION, COLUMNS, LOG_BLOCK,
-                      DIGITS, EVERY, STAGES)  # fmt: skip
-    else:
-        slots = hidden + b * EVERY * D
-        for begin in tl.range(0, inside, EVERY, num_stages=1):
-            end = tl.minimum(begin + EVERY, inside)
-            h = run_steps(h, begin, end, first, z, z_step, weight, sign, bias, act_bias,
-                          slots - tl.cast(begin, tl.int64) * D, D, kept_at, interval, n, columns, D, hi, lo, EXACT,
-                          KIND, INPUTS, ACTIVATION, COLUMNS, LOG_BLOCK, DIGITS, EVERY, STAGES)  # fmt: skip
-            tl.debug_barrier()
-            to = row_at(y, b, first + begin, n, REVERSE) + own_y
-            read_out(slots + part * COLUMNS, end - begin, readout, readout_bias, to, onward(y.step, REVERSE), part, D,
-                     outputs, COLUMNS, OUTPUTS, CHUNK)  # fmt: skip
-            tl.debug_barrier()
+    h = run_steps(h, 0, inside, first, z, onward(drive.step, BY_TIME), weight, sign, bias, act_bias, out,
+                  onward(states.step, REVERSE), kept_at, interval, n, columns, D, hi, lo, EXACT, KIND, INPUTS,
+                  ACTIVATION, COLUMNS, LOG_BLOCK, DIGITS, EVERY, STAGES)  # fmt: skip
     tl.store(last + b * D + columns, h)  # (COLUMNS,) of (B, D)
-    if lengths is not None:
-        if states.data is not None:
-            clear(states, b, columns, first + inside, first + steps, D)
-        if hidden is not None:
-            clear(y, b, own_y + tl.arange(0, OUTPUTS), first + inside, first + steps, own_y + outputs)
-    if readout is not None and hidden is None:
-        tl.debug_barrier()
-        to = y.data + b * y.row + own_y
-        read_out(last + b * D + part * COLUMNS, 1, readout, readout_bias, to, 0, part, D, outputs, COLUMNS, OUTPUTS,
-                 CHUNK)  # fmt: skip
+    if lengths is not None and states.data is not None:
+        clear(states, b, columns, inside, steps, D)
 
 
 def hadamard_scan(
@@ -115,21 +88,24 @@ def hadamard_scan(
     if h0 is not None:
         last.copy_(h0)
     shape = plan(width, block_size)
-    run, parts = (by_steps.scan, 1) if block_size > by_steps.ABOVE else (_launch, width // shape.columns)
+    run = by_steps.scan if block_size > by_steps.ABOVE else _launch
     columns = width if readout is None else readout.shape[0]
     size = (*drive.shape[:2], columns) if not last_only else (0,) if readout is None else (rows, columns)
     output = sign.new_empty(size, dtype=io)
-    states = None if last_only or readout is not None else by_time(output, batch_first)
-    y = None
+    v, most, states = None, None, None if last_only or readout is not None else by_time(output, batch_first)
     if readout is not None:
-        to = output[None] if last_only else by_time(output, batch_first)
-        y = ReadOut.into(to, readout, readout_bias, parts, last_only)
+        v = padded(readout)
+        if not last_only:
+            states = segment(last, steps)
+            most = len(states)
     source = prepare(drive, weight, r.lengths, reverse, batch_first, shape)
-    for piece in source.pieces(chunked=False):
+    for piece in source.pieces(chunked=False, most=most):
         start = last if h0 is not None or piece.first else None
-        run(piece, source, r, start, states, y, last, checkpoints if kept else None)
-    if y is not None:
-        y.add_parts()
+        run(piece, source, r, start, states, most is not None, last, checkpoints if kept else None)
+        if v is not None and states is not None:
+            read_out(states, v, readout_bias, by_time(output, batch_first), r, piece.first, piece.steps)
+    if v is not None and last_only:
+        read_out(last[None], v, readout_bias, output[None], r._replace(lengths=None, steps=1), 0, 1)
     return output, last, checkpoints
 
 
@@ -153,20 +129,17 @@ def _launch(
     r: Recurrence,
     h0: Tensor | None,
     states: Tensor | None,
-    y: ReadOut | None,
+    in_order: bool,
     last: Tensor,
     checkpoints: Tensor | None,
 ) -> None:
+    """in_order: states are those of the piece only, in the order of processing."""
     (rows, width), shape = last.shape, plan(last.shape[1], r.block_size)
     hi, lo = blocks.split_scale(None, r.block_size)
-    hidden, weight, bias, outputs = (None,) * 4 if y is None else (y.hidden(last), y.weight, y.bias, y.outputs)
     blocks.launch(
         _scan, rows * (width // shape.columns),
-        sequence(piece.drive), source.weight, r.sign, r.bias, r.act_bias, h0, r.lengths, sequence(states),
-        hidden, weight, bias, sequence(None if outputs is None else outputs[0]), last, checkpoints,
-        r.steps, piece.first, piece.steps, 0 if outputs is None else outputs.stride(0), rows, width,
-        0 if outputs is None else outputs.shape[3], hi, lo,
-        EXACT=lo == 0.0, **tile(weight, shape, 32),
-        **constants(piece, source, shape, r.block_size, r.activation, r.reverse),
-        **({} if hidden is None else blocks.all_registers(shape.warps)),
+        sequence(piece.drive, piece.start), source.weight, r.sign, r.bias, r.act_bias, h0, r.lengths,
+        sequence(states, 0 if in_order else piece.first), last, checkpoints, r.steps, piece.first, piece.steps,
+        rows, width, hi, lo,
+        EXACT=lo == 0.0, **constants(piece, source, shape, r.block_size, r.activation, r.reverse, in_order),
     )  # fmt: skip

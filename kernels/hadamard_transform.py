@@ -5,8 +5,8 @@ A contiguous x is a stream of blocks of 2**LOG_BLOCK elements; a program takes t
     block      tile               warps   local exchange, bytes an element
     <= 1024    1024 elements      1       <= 16
     2048       1 block            1       16
-    4096       1 block            2       16
-    8192       1 block            8       20 (float32: 24)
+    4096       1 block            4       20 (float32: 24)
+    8192       1 block            4       20
     16384      1 block            16      24
     32768      1 block, 2 halves  16      24, and 2 (4) more where the next block is fetched meanwhile
 
@@ -87,7 +87,7 @@ def _transform(x, y, pre, post, elements, tiles, q, hi, lo, SIZE: tl.constexpr, 
 def plan(block: int) -> tuple[int, int, int]:
     """(elements transformed at once, 1 or 2 of them a tile, warps) for blocks of ``block`` elements."""
     size = min(max(block, 1024), 16384)
-    return size, max(block // size, 1), 1 if size <= 2048 else 2 if size == 4096 else size // 1024
+    return size, max(block // size, 1), 1 if size <= 2048 else 4 if size <= 8192 else 16
 
 
 def hadamard_transform(
@@ -136,7 +136,8 @@ def _run(
     programs = tiles
     if halves == 2:  # alone on its multiprocessor, a program has nobody else to hide the latency of its loads
         processors, shared = blocks.chip(x.device)
-        if 4 * size + halves * size * x.element_size() <= shared:
+        fetched = sum(read.element_size() for read in (x, pre, post) if read is not None)
+        if 4 * size + halves * size * fetched <= shared:
             programs, stages = min(tiles, processors), 2
     pre, post = (vector if vector is None else vector.contiguous() for vector in (pre, post))
     blocks.launch(

@@ -4,10 +4,11 @@
     1, 2         words of four bytes and dp4a (here)         tensor cores, 16-bit parts
     more         tensor cores, int8 (_lowbit_product.py)     (_lowbit_product.py)
 
-Few rows are bound by the bytes of the weights: a program takes 16 rows of W, a thread 16 bytes of each, all of them on
-their way at once and multiplied by the same codes of x; lanes and warps share K and add up at the end, so there are
-neither atomics nor a second pass. Instructions a weight at M = 1 and K = 8192, read off the sm_90 binary: 1.2 (trits
-2.0, binary 1.0); 1.95 would still keep up with the memory of an H200 at 2 bits a weight.
+Few rows are bound by the bytes of the weights: a program takes 4 or 8 rows of W, a thread 16 bytes of each, all of them
+on their way at once and multiplied by the same codes of x; lanes and warps share K and add up at the end, so there are
+neither atomics nor a second pass. From Hopper on they fetch weights while the kernel before is running: _early.py.
+Instructions a weight at M = 1 and K = 8192, read off the sm_90 binary: 1.2 (trits 1.9, binary 1.0); 1.95 would still
+keep up with the memory of an H200 at 2 bits a weight.
 
 Sums of codes are exact in int32, whatever their order; y is fma(float(sum), x_scale · scale, bias) everywhere.
 """
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from . import _blocks as blocks
 from ._blocks import assembly
+from ._early import early, open_door, wait
 from ._lowbit_layout import Format, following, format_of, lowbit_layout, lowbit_layout_codes, start
 from ._lowbit_product import epilogue, multiply_codes, multiply_floats, multiply_transposed
 from ._lowbit_rows import codes_of
@@ -49,34 +51,78 @@ def _dot4(a, b, total):
         return total
 
 
+@triton.constexpr_function
+def _dot_words(fields: int) -> str:
+    """$0 = the products of words $4 to $7 and of the codes behind them, four a field; $1 to $3 = 0.
+
+    A field is not shifted down to be multiplied: as many sums as there are words are shifted at once instead, from the
+    highest field to the lowest.
+    """
+    bits, found = 8 // fields, "{ .reg .b32 t, a; mov.b32 a, 0; mov.b32 $1, 0; mov.b32 $2, 0; mov.b32 $3, 0;"
+    for f in range(fields)[::-1]:
+        for word in range(4):
+            found += f" and.b32 t, ${4 + word}, {0x01010101 * ((1 << bits) - 1) << bits * f};"
+            found += f" dp4a.u32.s32 a, t, ${8 + 4 * f + word}, a;"
+        found += f" shr.s32 a, a, {bits};" if f else " mov.b32 $0, a;"
+    return found + " }"
+
+
+@triton.constexpr_function
+def _operands(fields: int) -> str:
+    return "=r,=r,=r,=r" + ",r" * (4 + 4 * fields)
+
+
+@triton.jit
+def _add_words(total, words, codes, FIELDS: tl.constexpr, WORDS: tl.constexpr):
+    """total (ROWS, COLUMNS, WORDS / 4) + the products of words of W and codes of x, a field an item."""
+    if assembly() and FIELDS != 1 and FIELDS != 5:
+        asm: tl.constexpr = _dot_words(FIELDS)
+        some = tl.inline_asm_elementwise(asm, _operands(FIELDS), (words,) + codes, tl.int32, True, pack=4)
+    else:
+        some = tl.zeros([total.shape[0], total.shape[1], WORDS], tl.int32)
+        even, odd = start(words, FIELDS)
+        for f in tl.static_range(FIELDS):
+            u, even, odd = following(even, odd, f, FIELDS)
+            some = _dot4(u, codes[f], some)
+    return total + tl.sum(tl.reshape(some, [total.shape[0], total.shape[1], WORDS // 4, 4]), 3)
+
+
 @triton.jit
 def _few_rows(x, x_scale, layout, scale, bias, y, rows, columns, lines, FIELDS: tl.constexpr, MULT: tl.constexpr,
-              ZERO: tl.constexpr, STEP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-              WORDS: tl.constexpr):  # fmt: skip
+              ZERO: tl.constexpr, STEP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, WORDS: tl.constexpr,
+              PARTS: tl.constexpr, EARLY: tl.constexpr):  # fmt: skip
     """y (rows, columns) of codes x; x (rows, FIELDS · 4 · lines) and layout (columns, 4 · lines) are int32 words."""
+    open_door(EARLY)
     width = 4 * lines  # so that the compiler knows it can load four words at once
+    n = tl.program_id(0) * (PARTS * COLUMNS) + tl.arange(0, COLUMNS)[None, :, None]
     m = tl.arange(0, ROWS)[:, None, None]
-    n = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)[None, :, None]
     x += m * (FIELDS * width)
-    layout += n.to(tl.int64) * width
-    totals = tl.zeros([ROWS, COLUMNS, WORDS // 4], tl.int32)
+    totals = ()
+    for _ in tl.static_range(PARTS):
+        totals = totals + (tl.zeros([ROWS, COLUMNS, WORDS // 4], tl.int32),)
     sums = tl.zeros([ROWS, 1, WORDS], tl.int32)
     for first in range(0, width, WORDS):
         i = first + tl.arange(0, WORDS)[None, None, :]
-        some = tl.zeros([ROWS, COLUMNS, WORDS], tl.int32)
-        even, odd = start(tl.load(layout + i, mask=(n < columns) & (i < width), other=0), FIELDS)  # (1, COLUMNS, WORDS)
+        words, codes, added = (), (), ()
+        for part in tl.static_range(PARTS):
+            own = n + part * COLUMNS
+            place = layout + own.to(tl.int64) * width + i
+            words = words + (tl.load(place, mask=(own < columns) & (i < width), other=0),)  # (1, COLUMNS, WORDS)
+        wait(EARLY)
         for f in tl.static_range(FIELDS):
-            codes = tl.load(x + f * width + i, mask=(m < rows) & (i < width), other=0)  # (ROWS, 1, WORDS)
-            u, even, odd = following(even, odd, f, FIELDS)
-            some = _dot4(u, codes, some)
-            sums = _dot4(codes, tl.full(codes.shape, 0x01010101, tl.int32), sums)
-        totals += tl.sum(tl.reshape(some, [ROWS, COLUMNS, WORDS // 4, 4]), 3)  # of a thread: a quarter of the registers
-    m, n = tl.arange(0, ROWS)[:, None], tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)[None, :]
-    total = MULT * tl.sum(totals, 2) - ZERO * tl.sum(sums, 2)
+            codes = codes + (tl.load(x + f * width + i, mask=(m < rows) & (i < width), other=0),)  # (ROWS, 1, WORDS)
+            sums = _dot4(codes[f], tl.full([ROWS, 1, WORDS], 0x01010101, tl.int32), sums)
+        for part in tl.static_range(PARTS):
+            added = added + (_add_words(totals[part], words[part], codes, FIELDS, WORDS),)
+        totals = added
+    m = tl.arange(0, ROWS)[:, None]
     factor = tl.load(x_scale + m, mask=m < rows, other=0.0)
-    result = epilogue(total.to(tl.float32), factor, scale, bias, n, n < columns, STEP)
-    mask = (m < rows) & (n < columns)
-    tl.store(y + m * columns + n, result.to(y.dtype.element_ty), mask=mask)  # (ROWS, COLUMNS)
+    for part in tl.static_range(PARTS):
+        own = tl.program_id(0) * (PARTS * COLUMNS) + part * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+        total = MULT * tl.sum(totals[part], 2) - ZERO * tl.sum(sums, 2)
+        result = epilogue(total.to(tl.float32), factor, scale, bias, own, own < columns, STEP)
+        mask = (m < rows) & (own < columns)
+        tl.store(y + m * columns + own, result.to(y.dtype.element_ty), mask=mask)  # (ROWS, COLUMNS)
 
 
 def lowbit_matmul(
@@ -117,21 +163,23 @@ def _multiply_few(
 ) -> None:
     rows, columns, lines = codes.shape[0], y.shape[1], layout.shape[1] // 16
     few = triton.next_power_of_2(rows)
-    size, most = few_rows_plan(few, columns, 4 * lines)
+    size, most, parts = few_rows_plan(few, 4 * lines, form.fields)
     blocks.launch(
-        _few_rows, triton.cdiv(columns, size),
+        _few_rows, triton.cdiv(columns, parts * size),
         codes.view(torch.int32), x_scale, layout.view(torch.int32), scale, bias, y, rows, columns, lines,
         FIELDS=form.fields, MULT=form.mult, ZERO=form.zero, STEP=scale.dim(),
-        ROWS=few, COLUMNS=size, WORDS=most, warps=most // 128,
+        ROWS=few, COLUMNS=size, WORDS=most, PARTS=parts, warps=most // 128, **early(layout),
     )  # fmt: skip
 
 
-def few_rows_plan(rows: int, columns: int, words: int) -> tuple[int, int]:
-    """(rows of W, words of each at a time) of a program; a warp takes 128 words of every row."""
-    size = 16 // rows
-    while size > 4 and columns < 512 * size:
-        size //= 2
-    return size, min(max(triton.next_power_of_2(words), 128), 512)
+def few_rows_plan(rows: int, words: int, fields: int) -> tuple[int, int, int]:
+    """(rows of W at a time, words of each, times) of a program; a warp takes 128 words of every row.
+
+    Small programs, so that those of the next launch find room beside them; trits are worth more rows for each code.
+    """
+    size = (8 if fields == 5 else 4) // rows
+    most = 128 if words <= 128 else 256 if words <= 512 else 512
+    return size, most, 2 if words <= 256 else 1
 
 
 def lowbit_matmul_input(grad: Tensor, layout: Tensor, scale: Tensor, encoding: int, in_features: int) -> Tensor:

@@ -23,7 +23,7 @@ from triton.backends.compiler import GPUTarget
 
 import aot_cases
 import aot_lowbit
-from sylvester.kernels import _blocks
+from sylvester.kernels import _blocks, _early, _lowbit_rows
 
 EXCHANGES = ("SHFL", "STS", "LDS", "STSM", "LDSM")
 WIDTHS = {"U8": 1, "S8": 1, "U16": 2, "S16": 2, "64": 8, "128": 16}
@@ -118,7 +118,8 @@ def read_hip(compiled: Any) -> dict[str, Any]:
 def elements(constants: dict[str, Any]) -> int:
     """Of a program's tile; packed weights of one round of its loop."""
     if "FIELDS" in constants:
-        return constants["COLUMNS"] * constants["FIELDS"] * (constants.get("BYTES") or 4 * constants["WORDS"])
+        rows = constants["COLUMNS"] * constants.get("PARTS", 1)
+        return rows * constants["FIELDS"] * (constants.get("BYTES") or 4 * constants["WORDS"])
     size = constants.get("COLUMNS") or constants.get("BLOCK") or constants["SIZE"]
     return size * constants.get("HALVES", 1) * constants.get("ROWS", 1)
 
@@ -133,12 +134,16 @@ def compile_case(chip: str, case: aot_cases.Case) -> list[dict[str, Any]]:
         found = read_cuda(compiled, chip == LISTED) if "cubin" in compiled.asm else read_hip(compiled)
         size = elements(constants)
         shared = compiled.metadata.shared
-        about = {"chip": chip, "label": label, "block": block, "elements": size, "warps": warps, "shared": shared}
-        records.append(about | found)
+        about = {"chip": chip, "label": label, "kernel": kernel.fn.__name__.strip("_"), "block": block}
+        if "WORDS" in constants:
+            about["rounds"] = triton.cdiv(inputs[2].shape[1], constants["WORDS"])
+        records.append(about | {"elements": size, "warps": warps, "shared": shared} | found)
 
     _blocks.launch = compile_only
     _blocks.amd = lambda: chip.startswith("gfx")
     _blocks.chip = lambda device: (132, SHARED_BYTES[chip])
+    _early.able = _lowbit_rows.able = lambda device: chip in ("90", "100", "120")
+    _early.settled = lambda weights: True
     call(*arguments)
     return records
 

@@ -94,12 +94,10 @@ def test_one_warp_transforms_up_to_2048(records: list[Record]) -> None:
 
 def test_large_transforms_exchange_little(records: list[Record]) -> None:
     large = [r for r in starting(records, "transform") if r["block"] > 2048]
-    most = {8192: (24, 11), 16384: (24, 7), 32768: (28, 17)}  # the last with 4 of the fetch ahead
+    most = {4096: (24, 19), 8192: (20, 17), 16384: (24, 7), 32768: (28, 17)}  # the last with 4 of the fetch ahead
     for record in (r for r in large if r["block"] in most):
         exchange, barriers = most[record["block"]]
         assert per_element(record, "exchange") <= exchange and record["whole"]["barriers"] <= barriers, record
-    target = starting(records, "transform 4096")
-    assert not over(target, lambda r: per_element(r, "exchange") > 16 or r["whole"]["barriers"] > 3)
 
 
 def test_transforms_keep_up_with_memory(records: list[Record]) -> None:
@@ -147,10 +145,22 @@ def test_scan_keeps_its_state_on_chip(records: list[Record]) -> None:
             assert loop["LDG"] + loop["LDGSTS"] == row + token, record
 
 
-def test_read_out_stores_no_step(records: list[Record]) -> None:
-    """In the code of 64 steps a thread stores 4 states for its products, and 8 outputs; an activation adds nothing."""
-    for record in starting(records, "read-out of 9"):
-        assert record["loop"]["STG"] == 4 * 4 + 8 * 2, record
+def test_read_out_leaves_the_steps_alone(records: list[Record]) -> None:
+    """A step stores its row in float32, its way back takes and leaves one; products are kernels that fetch ahead.
+
+    An activation adds nothing.
+    """
+    kernels = {r["kernel"]: r for r in starting(records, "read-out of 9", "back from a read-out of 9")}
+    assert set(kernels) == {"scan", "read_out", "read_back", "adjoint", "add_outer"}
+    row = 4 * kernels["scan"]["elements"]
+    assert kernels["scan"]["loop"]["STG"] * 32 == row and kernels["adjoint"]["loop"]["STG"] * 32 == 2 * row
+    most = {"read_out": (14, 8), "read_back": (23, 11), "add_outer": (30, 6)}  # instructions, exchanged bytes
+    for name, limits in most.items():
+        record, part = kernels[name], "whole" if name == "read_back" else "loop"
+        spent = [per_element(record, cost, part) for cost in ("instructions", "exchange")]
+        assert all(map(float.__le__, spent, map(float, limits))), record
+        assert name == "read_back" or record["loop"]["LDGSTS"] > 0 == record["loop"]["STG"], record
+        assert 3 * record["registers"] * threads(record) <= REGISTERS, record
     relu, plain = (starting(records, f"{name} 1024 bf16")[0] for name in ("relu", "scan"))
     assert relu["loop"]["exchange"] == plain["loop"]["exchange"] and relu["loop"]["STG"] == plain["loop"]["STG"]
 
@@ -168,7 +178,7 @@ def test_scan_prefetches_the_next_drive(records: list[Record]) -> None:
 def test_steps_stay_short(records: list[Record]) -> None:
     """Instructions and barriers of a step on sm_90, where its latency is the time of the scan.
 
-    Of a read-out, and of what goes back through one or through an activation: the code of 64 steps, loops in it.
+    Of what goes back through an activation: the code of 64 steps, loops in it.
     """
     most = {
         "scan 128 bf16": (110, 3),
@@ -179,11 +189,11 @@ def test_steps_stay_short(records: list[Record]) -> None:
         "backward 256 rebuilt bf16": (400, 6),
         "backward 1024 rebuilt bf16": (470, 12),
         "relu 1024 bf16": (205, 6),
-        "read-out of 9, 128 tokens bf16": (700, 26),
-        "back from a read-out of 9, 128 tokens bf16": (1400, 32),
-        "back from relu 1024 bf16": (860, 27),
+        "read-out of 9, 128 tokens bf16": (130, 4),
+        "back from a read-out of 9, 128 tokens bf16": (330, 8),
+        "back from relu 1024 bf16": (880, 27),
     }
-    steps = starting(records, *most)
+    steps = [r for r in starting(records, *most) if r["kernel"] in ("scan", "adjoint")]
     found = {r["label"]: (r["loop"]["instructions"], r["loop"]["barriers"]) for r in steps}
     assert not {label: found[label] for label, limit in most.items() if any(map(int.__gt__, found[label], limit))}
 
@@ -199,11 +209,18 @@ def test_words_of_weights_keep_up_with_memory(records: list[Record]) -> None:
     for record in starting(records, "low-bit words"):
         loop = record["loop"]
         if "1 row" in record["label"]:
-            assert per_element(record, "instructions") <= 2, record
+            assert a_weight(record) <= 2, record
             assert loop["LDG"] == 16 * loop["accesses"] and loop["exchange"] == 0, record
     target = starting(records, "low-bit words of ternary, 1 row")
-    assert not over(target, lambda r: per_element(r, "instructions") > 1.25)
-    assert not over(target, lambda r: 4 * r["registers"] * threads(r) > REGISTERS)  # 512 programs on 132 at once
+    assert not over(target, lambda r: a_weight(r) > 1.25)
+    assert not over(target, lambda r: 16 * r["registers"] * threads(r) > REGISTERS)  # 2048 programs on 132 at once
+
+
+def a_weight(record: Record) -> float:
+    """Instructions, over all rounds of the loop."""
+    rounds = record["rounds"]
+    spent = record["whole"]["instructions"] + (rounds - 1) * record["loop"]["instructions"]
+    return spent * threads(record) / (rounds * record["elements"])
 
 
 def test_tiles_of_codes_decode_in_registers(records: list[Record]) -> None:
@@ -214,5 +231,5 @@ def test_tiles_of_codes_decode_in_registers(records: list[Record]) -> None:
             fields = {"ternary": 4, "trits": 5, "binary": 8}[record["label"].split()[3].rstrip(",")]
             assert loop["exchange"] * threads(record) * fields == record["elements"], record
             assert loop["LDGSTS"] and loop["barriers"] == 2, record
-            assert per_element(record, "instructions", "loop") <= (3 if fields == 5 else 1.6), record
+            assert per_element(record, "instructions", "loop") <= (3 if fields == 5 else 1.9), record
     assert [r for r in records if r.get("loop", {}).get("products")]

@@ -28,7 +28,7 @@ if not triton.knobs.runtime.interpret:
     pytest.skip(reason, allow_module_level=True)
 
 
-from sylvester.kernels import _drive, _interpreter, hadamard_scan  # noqa: E402
+from sylvester.kernels import _drive, _interpreter, _readout, hadamard_scan  # noqa: E402
 
 _interpreter.convert_one_element_arrays()
 
@@ -141,8 +141,9 @@ class Largest(TorchDispatchMode):
         return result
 
 
-def test_read_out_keeps_no_states() -> None:
-    """Nothing of size (T, B, D), forward or backward, but what a read-out of 64 steps needs."""
+def test_read_out_keeps_a_segment_of_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of size (T, B, D), forward or backward, but an array of as many steps as it has bytes for."""
+    monkeypatch.setattr(_readout, "SEGMENT_BYTES", 64 * 64 * 4)
     a = scan("tokens", 130, 1, 64, 64, outputs=2)
     arguments = list(backward_of(a))
     arguments[-2] = False  # the gradient of the table is a product with all λ, which are made in chunks
@@ -182,6 +183,11 @@ def test_row_has_its_bits_in_any_batch() -> None:
         states, _, _ = hadamard_scan.hadamard_scan(*a)
         alone, _, _ = hadamard_scan.hadamard_scan(*a._replace(drive=a.drive[:, 2:3], h0=a.h0[2:3]))
         assert torch.equal(alone, states[:, 2:3])
+    a = scan("given", 5, 4, 48, 16, outputs=9)
+    row = a._replace(drive=a.drive[:, 2:3], h0=a.h0[2:3])
+    drive, _, _, _, h0, *_ = hadamard_scan.hadamard_scan_backward(*backward_of(a))
+    own_drive, _, _, _, own_h0, *_ = hadamard_scan.hadamard_scan_backward(*backward_of(row))
+    assert torch.equal(own_drive, drive[:, 2:3]) and torch.equal(own_h0, h0[2:3])
 
 
 def test_everything_is_written() -> None:

@@ -30,9 +30,9 @@ class Make:
     def seeded(seed: int, dtype: torch.dtype, device: str | torch.device = "cpu") -> Make:
         return Make(dtype, torch.device(device), torch.Generator().manual_seed(seed))
 
-    def normal(self, *shape: int, dtype: torch.dtype | None = None) -> torch.Tensor:
-        """Standard normal values, drawn in float64 and rounded once, so every dtype sees one sample."""
-        drawn = torch.randn(shape, generator=self.generator, dtype=torch.float64)
+    def normal(self, *shape: int, dtype: torch.dtype | None = None, std: float = 1.0) -> torch.Tensor:
+        """Normal values, drawn in float64 and rounded once, so every dtype and every device sees one sample."""
+        drawn = std * torch.randn(shape, generator=self.generator, dtype=torch.float64)
         return drawn.to(self.device, dtype or self.dtype)
 
     def signs(self, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:

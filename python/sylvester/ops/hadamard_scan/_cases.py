@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from math import sqrt
 from typing import Any
 
 import torch
@@ -25,7 +24,7 @@ def make_arguments(
     if source == "tokens":
         arguments = {"drive": m.integers(VOCABULARY, *lead), "weight": m.normal(VOCABULARY, width)}
     elif source == "fused":
-        arguments = {"drive": m.normal(*lead, inputs), "weight": m.normal(width, inputs) / sqrt(inputs)}
+        arguments = {"drive": m.normal(*lead, inputs), "weight": m.normal(width, inputs, std=inputs**-0.5)}
     else:
         arguments = {"drive": m.normal(*lead, width)}
     arguments["sign"] = m.signs(width)
@@ -36,12 +35,12 @@ def make_arguments(
     if "lengths" in options:
         arguments["lengths"] = m.integers(steps + 1, rows)
     if "readout" in options:
-        arguments["readout_weight"] = m.normal(outputs, width) / sqrt(width)
+        arguments["readout_weight"] = m.normal(outputs, width, std=width**-0.5)
         arguments["readout_bias"] = m.normal(outputs)
     if "relu" in options:
         arguments["activation"] = "modrelu" if "modrelu" in options else "relu"
     if "modrelu" in options:
-        arguments["act_bias"] = m.normal(width) / 4
+        arguments["act_bias"] = m.normal(width, std=0.25)
     return arguments | {flag: True for flag in ("last_only", "reverse", "batch_first") if flag in options}
 
 

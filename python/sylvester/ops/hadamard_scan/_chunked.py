@@ -17,6 +17,7 @@ Differentiable through every part.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isqrt
 from typing import Any
 
 import torch
@@ -35,10 +36,16 @@ CHUNKS = range(32, 15, -1)
 """Numbers of chunks, best first: enough for two rows a tile; the first that divides T is taken."""
 
 
-def chunks_of(steps: int) -> int:
-    """How many chunks T steps are cut into: a function of T alone; 1 where they are too few."""
-    if steps < FEWEST_STEPS * CHUNKS[-1]:
+JOIN_STEPS = 32
+"""On a GPU, twice the steps that one join takes the time of: C joins and 2 · T / C steps are fewest together then."""
+
+
+def chunks_of(steps: int, gpu: bool = False) -> int:
+    """How many chunks T steps are cut into: a function of T and the kind of device; 1 where they are too few."""
+    if steps < FEWEST_STEPS * (CHUNKS[-1] if not gpu else 8):
         return 1
+    if gpu:
+        return isqrt(steps // JOIN_STEPS)
     return next((count for count in CHUNKS if steps % count == 0), CHUNKS[0])
 
 
@@ -59,7 +66,7 @@ def chunked(
     """``(output, last)`` of ``scan``, the public function with its plan "scan", but for rounding."""
     options: dict[str, Any] = {"weight": weight, "block_size": block_size, "reverse": reverse, "batch_first": True}
     rows_first = drive if batch_first else drive.transpose(0, 1)
-    count = chunks_of(rows_first.shape[1])
+    count = chunks_of(rows_first.shape[1], drive.is_cuda)
     length, rest = divmod(rows_first.shape[1], count)
     # The steps that fill no chunk come last, in processing order.
     sizes = [rest, count * length]
@@ -67,6 +74,7 @@ def chunked(
     body, remainder = (tail, head) if reverse else (head, tail)
     cut = body.reshape(-1, length, *body.shape[2:])
     few = weight is not None and weight.shape[1 if drive.is_floating_point() else 0] <= MOST_BASIS_INPUTS
+    few = few and not drive.is_cuda  # where rows are many, the scan takes no longer for more
     _, ends = scan(cut, sign, bias, last_only=True, plan="basis" if few else "scan", **options)
     order = range(count - 1, -1, -1) if reverse else range(count)
     before, after = _join(ends.unflatten(0, (-1, count)), _powers.get(sign, block_size, length), h0, order)

@@ -56,7 +56,7 @@ def hadamard_scan(
         check_options(drive, sign, lengths, readout, activation, act_bias, row_axis)
     try:
         block = sign.shape[0] if block_size is None else block_size
-        if plan == "chunked" and chunks_of(drive.shape[1 - row_axis]) > 1:
+        if plan == "chunked" and chunks_of(drive.shape[1 - row_axis], drive.is_cuda) > 1:
             return chunked(
                 hadamard_scan, drive, sign, bias, h0, weight=weight, block_size=block, readout=readout,
                 last_only=last_only, reverse=reverse, batch_first=batch_first,
