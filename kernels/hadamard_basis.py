@@ -14,21 +14,22 @@ Read on: _products.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
+import triton
 from torch import Tensor
 
 from . import _blocks as blocks
 from ._drive import by_time
 from ._products import Axis, Factor, matrix, multiply
-from .hadamard_scan import hadamard_scan, hadamard_scan_backward
+from ._segments import Segments, cut
+from .hadamard_scan import run_free
 
 __all__ = ["hadamard_basis", "hadamard_basis_apply", "hadamard_basis_scan", "hadamard_basis_scan_backward"]
 
-BLOCK_ELEMENTS = 1 << 17
-"""Of a block of the basis; where blocks start is part of the raw operators' contract."""
+START_ELEMENTS = 1 << 17
+"""Of the basis between two of the starts that a forward leaves: part of the raw operators' contract."""
 
 
 class Inputs(NamedTuple):
@@ -58,8 +59,8 @@ class Inputs(NamedTuple):
         return ((self.rows < 0) | (self.rows >= self.count)).any(0)
 
 
-def _length(inputs: int, width: int) -> int:
-    return max(BLOCK_ELEMENTS // ((inputs + 1) * ((width + 15) // 16 * 16)), 1)
+def _grain(inputs: int, width: int) -> int:
+    return max(START_ELEMENTS // ((inputs + 1) * ((width + 15) // 16 * 16)), 1)
 
 
 def _start(weight: Tensor, bias: Tensor | None, tokens: bool) -> Tensor:
@@ -68,26 +69,8 @@ def _start(weight: Tensor, bias: Tensor | None, tokens: bool) -> Tensor:
     return rows.contiguous() if bias is None else torch.cat((rows, bias.float()[None]))
 
 
-def _nothing(start: Tensor, steps: int) -> Tensor:
-    """A drive of zeros, (steps, rows, D)."""
-    return start.new_zeros(start.shape[1]).expand(steps, *start.shape)
-
-
-def _advance(start: Tensor, sign: Tensor, block_size: int, steps: int) -> Tensor:
-    """The basis from ``start`` on, (steps + 1, rows, D): the last is where the next block starts."""
-    drive = _nothing(start, steps)
-    options = (block_size, 0, False, False, False, False)
-    states, _, _ = hadamard_scan(drive, None, sign, None, start, None, None, None, None, *options)
-    return torch.cat((start[None], states))
-
-
-def _blocks(start: Tensor, sign: Tensor, block_size: int, steps: int, inputs: int) -> Iterator[tuple[int, Tensor]]:
-    """(first step, basis (steps, rows, D)) of each block."""
-    length = _length(inputs, start.shape[1])
-    for first in range(0, steps, length):
-        basis = _advance(start, sign, block_size, min(length, steps - first))
-        start = basis[-1]
-        yield first, basis[:-1]
+def _segments(sign: Tensor, block_size: int, steps: int, inputs: int) -> Segments:
+    return Segments.of(sign, block_size, steps, inputs + 1)
 
 
 def _prepare(drive: Tensor, weight: Tensor, reverse: bool, batch_first: bool) -> Inputs:
@@ -107,8 +90,9 @@ def _rows(basis: Tensor) -> Factor:
     return Factor(basis, (basis.stride(0), basis.stride(1)), (basis.stride(2), 0))
 
 
-def _finish(last: Tensor, shift: Tensor, x: Inputs) -> Tensor:
-    last += shift
+def _finish(last: Tensor, shift: Tensor | None, x: Inputs) -> Tensor:
+    if shift is not None:
+        last += shift
     return torch.where(x.strange()[:, None], float("nan"), last) if x.tokens else last
 
 
@@ -122,16 +106,18 @@ def hadamard_basis_scan(
     batch_first: bool,
     keep: bool,
 ) -> tuple[Tensor, Tensor]:
-    x, starts = _prepare(drive, weight, reverse, batch_first), []
+    x = _prepare(drive, weight, reverse, batch_first)
     start = _start(weight, bias, x.tokens)
     (steps, rows), width = x.rows.shape[:2], sign.shape[0]
-    last, shift = start.new_zeros(rows, width), start.new_zeros(width)
-    for first, basis in _blocks(start, sign, block_size, steps, x.count):
-        starts.append(basis[0])
-        _add(last, x, first, basis[:, : x.count])
+    last, shift, grain = start.new_zeros(rows, width), None, _grain(x.count, width)
+    kept = start.new_empty(triton.cdiv(steps, grain) if keep else 0, *start.shape)
+    for first, basis in _segments(sign, block_size, steps, x.count).blocks(start, steps):
+        if keep:
+            found = basis[:, -first % grain :: grain].transpose(0, 1)
+            kept[triton.cdiv(first, grain) :][: len(found)] = found
+        _add(last, x, first, basis[: x.count].transpose(0, 1))
         if bias is not None:
-            shift += basis[:, -1].sum(0)
-    kept = torch.stack(starts) if keep and starts else start.new_empty(0, *start.shape)
+            shift = basis[-1].sum(0) if shift is None else shift + basis[-1].sum(0)
     return _finish(last, shift, x), kept
 
 
@@ -144,10 +130,10 @@ def hadamard_basis(
     row = padded + 16 if padded % 32 == 0 else padded
     basis = start.new_empty_strided((steps, inputs, width), (inputs * row, row, 1))
     shift = start.new_zeros(width)
-    for first, block in _blocks(start, sign, block_size, steps, inputs):
-        basis[first : first + len(block)] = block[:, :inputs]
+    for first, block in _segments(sign, block_size, steps, inputs).blocks(start, steps):
+        basis[first : first + block.shape[1]] = block[:inputs].transpose(0, 1)
         if bias is not None:
-            shift += block[:, -1].sum(0)
+            shift += block[-1].sum(0)
     return basis, shift
 
 
@@ -155,10 +141,22 @@ def hadamard_basis_apply(drive: Tensor, basis: Tensor, shift: Tensor, reverse: b
     blocks.require_floats("basis", basis.dtype)
     steps, inputs, width = basis.shape
     x = Inputs(by_time(drive, batch_first), inputs, reverse, not drive.is_floating_point())
-    last, length = basis.new_zeros(x.rows.shape[1], width), _length(inputs, width)
-    for first in range(0, steps, length):
-        _add(last, x, first, basis[first : first + length])
+    last = basis.new_zeros(x.rows.shape[1], width)
+    length, at_once = cut(steps, inputs + 1, width)
+    for first in range(0, steps, length * at_once):
+        _add(last, x, first, basis[first : first + length * at_once])
     return _finish(last, shift, x)
+
+
+def _starts_again(start: Tensor, kept: Tensor, segments: Segments, steps: int, grain: int) -> Tensor:
+    """Of all segments, (rows, C, D), from what a forward kept of them."""
+    if segments.power is not None:
+        return segments.starts(start, steps)
+    found = start.new_empty(len(start), triton.cdiv(steps, segments.length), start.shape[1])
+    for a in range(found.shape[1]):
+        known, rest = divmod(a * segments.length, grain)
+        found[:, a] = run_free(kept[known].contiguous(), segments.sign, segments.block_size, rest)
+    return found
 
 
 def hadamard_basis_scan_backward(
@@ -178,28 +176,34 @@ def hadamard_basis_scan_backward(
     x, start = _prepare(drive, weight, reverse, batch_first), _start(weight, bias, not drive.is_floating_point())
     need_drive = need_drive and not x.tokens
     grad_drive = drive.new_empty(drive.shape if need_drive else (0,), dtype=weight.dtype)
-    rows, width = Axis(len(grad_last)), Axis(sign.shape[0])
-    steps, length = len(x.rows), _length(x.count, width.count)
+    rows, width, steps = Axis(len(grad_last)), Axis(sign.shape[0]), len(x.rows)
+    segments = _segments(sign, block_size, steps, x.count)
+    if need_drive or need_sign:
+        starts = _starts_again(start, starts, segments, steps, _grain(x.count, width.count))
     of_bias, carry, sign_sum = grad_last.sum(0), torch.zeros_like(start), start.new_zeros(width.count)
-    for first in reversed(range(0, steps, length)):
-        count = min(length, steps - first)
-        of_basis, depth = start.new_empty(count, *start.shape), x.axis(count)
-        multiply(depth, rows, width, x.block(first, count).t(), matrix(grad_last), _rows(of_basis[:, : x.count]), False)
+    for a in reversed(range(0, triton.cdiv(steps, segments.length), segments.at_once)):
+        first = a * segments.length
+        parts = min(segments.at_once, triton.cdiv(steps - first, segments.length))
+        length = segments.length if segments.power is not None else min(segments.length, steps - first)
+        count = min(parts * length, steps - first)
+        of_basis, depth = start.new_empty(len(start), parts * length, width.count), x.axis(count)
+        of_basis[:, count:] = 0.0
+        to = _rows(of_basis[: x.count].transpose(0, 1))
+        multiply(depth, rows, width, x.block(first, count).t(), matrix(grad_last), to, False)
         if bias is not None:
-            of_basis[:, -1] = of_bias
-        basis = _advance(starts[first // length], sign, block_size, count) if need_drive or need_sign else None
+            of_basis[-1, :count] = of_bias
+        basis = segments.states(starts[:, a : a + parts], length) if need_drive or need_sign else None
         if basis is not None and need_drive:
             target = x.block(first, count, by_time(grad_drive, batch_first))
-            multiply(rows, width, depth, matrix(grad_last), _rows(basis[:, : x.count]).t(), target, False)
-        _, _, of_sign, _, before, *_ = hadamard_scan_backward(
-            torch.cat((of_basis[1:], carry[None])), None, _nothing(start, count), None, sign.float(), None,
-            None, None, None, None, basis[1:] if basis is not None and need_sign else None, start,
-            start.new_empty(0, *start.shape), block_size, 0, False, False, False, False, False, need_sign,
-        )  # fmt: skip
-        carry = before + of_basis[0]
+            by_step = _rows(basis[: x.count].transpose(0, 1))
+            multiply(rows, width, depth, matrix(grad_last), by_step.t(), target, False)
+        if basis is not None and first == 0:
+            basis[:, 0] = 0.0  # no step made it
+        carry, of_sign = segments.back(of_basis, basis if need_sign else None, carry, parts)
         if need_sign:
             sign_sum += of_sign
     grad_weight = weight.new_empty(weight.shape if need_weight else (0,))
+    carry = run_free(carry, sign, block_size, 1)
     if need_weight:
         grad_weight.copy_(carry[: x.count] if x.tokens else carry[: x.count].t())
     return (

@@ -25,12 +25,12 @@ from torch import Tensor
 
 from . import _blocks as blocks
 from . import _hadamard_scan_steps as by_steps
-from ._drive import CHECKPOINT_EVERY, Drive, Piece, by_time, constants, plan, prepare
+from ._drive import CHECKPOINT_EVERY, GIVEN, Drive, Piece, by_time, constants, plan, prepare
 from ._hadamard_scan_backward import hadamard_scan_backward
 from ._readout import padded, read_out, segment
 from ._recurrence import Recurrence, clear, onward, recurrence, row_at, run_steps, sequence, steps_within
 
-__all__ = ["hadamard_scan", "hadamard_scan_backward", "hadamard_step"]
+__all__ = ["hadamard_scan", "hadamard_scan_backward", "hadamard_step", "run_free"]
 
 
 @triton.jit
@@ -121,6 +121,21 @@ def hadamard_step(
 ) -> Tensor:
     options = (block_size, activation, True, False, False, False)
     return hadamard_scan(drive[None], weight, sign, bias, h, None, None, None, act_bias, *options)[1]
+
+
+def run_free(start: Tensor, sign: Tensor, block_size: int, steps: int, states: Tensor | None = None) -> Tensor:
+    """The state after ``steps`` steps without a drive, (rows, D) as ``start``, which is dense and in float32.
+
+    ``states``: where all of them go, (steps, rows, D) with dense rows.
+    """
+    blocks.require_block(block_size)
+    last = torch.empty_like(start)
+    r = recurrence(sign, None, None, None, steps, block_size, 0, False)
+    source = Drive(start.new_zeros(start.shape[1]).expand(steps, *start.shape), None, GIVEN, False)
+    run = by_steps.scan if block_size > by_steps.ABOVE else _launch
+    for piece in source.pieces(chunked=False):
+        run(piece, source, r, start, states, False, last, None)
+    return last
 
 
 def _launch(

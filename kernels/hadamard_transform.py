@@ -7,7 +7,7 @@ A contiguous x is a stream of blocks of 2**LOG_BLOCK elements; a program takes t
     2048       1 block            1       16
     4096       1 block            4       20 (float32: 24)
     8192       1 block            4       20
-    16384      1 block            16      24
+    16384      1 block            8       20 (float32: 24)
     32768      1 block, 2 halves  16      24, and 2 (4) more where the next block is fetched meanwhile
 
 Blocks of m·2^k go through _hadamard_factor.py first, whose result this transforms in blocks of 2^k.
@@ -25,8 +25,8 @@ import triton.language as tl
 from torch import Tensor
 
 from . import _blocks as blocks
+from . import _hadamard_factor as factor
 from ._blocks import hadamard, scaled
-from ._hadamard_factor import across
 
 
 @triton.jit
@@ -87,7 +87,7 @@ def _transform(x, y, pre, post, elements, tiles, q, hi, lo, SIZE: tl.constexpr, 
 def plan(block: int) -> tuple[int, int, int]:
     """(elements transformed at once, 1 or 2 of them a tile, warps) for blocks of ``block`` elements."""
     size = min(max(block, 1024), 16384)
-    return size, max(block // size, 1), 1 if size <= 2048 else 4 if size <= 8192 else 16
+    return size, max(block // size, 1), 1 if size <= 2048 else 4 if size <= 8192 else 8 if size == block else 16
 
 
 def hadamard_transform(
@@ -127,9 +127,12 @@ def _run(
     blocks.require_block(block_size)
     if not x.numel():
         return
+    pre, post = (vector if vector is None else vector.contiguous() for vector in (pre, post))
     hi, lo = blocks.split_scale(scale, block_size)
     if block_size & (block_size - 1):
-        x, block_size = across(x, block_size, pre, transpose)
+        if factor.transform(x, y, block_size, scale, pre, post, transpose):
+            return
+        x, block_size = factor.across(x, block_size, pre, transpose)
         pre = None
     size, halves, warps = plan(block_size)
     tiles, stages = triton.cdiv(x.numel(), size * halves), 1
@@ -139,7 +142,6 @@ def _run(
         fetched = sum(read.element_size() for read in (x, pre, post) if read is not None)
         if 4 * size + halves * size * fetched <= shared:
             programs, stages = min(tiles, processors), 2
-    pre, post = (vector if vector is None else vector.contiguous() for vector in (pre, post))
     blocks.launch(
         _transform, programs,
         x, y, pre, post, x.numel(), tiles, x.shape[-1] // block_size, hi, lo,

@@ -94,7 +94,7 @@ def test_one_warp_transforms_up_to_2048(records: list[Record]) -> None:
 
 def test_large_transforms_exchange_little(records: list[Record]) -> None:
     large = [r for r in starting(records, "transform") if r["block"] > 2048]
-    most = {4096: (24, 19), 8192: (20, 17), 16384: (24, 7), 32768: (28, 17)}  # the last with 4 of the fetch ahead
+    most = {4096: (24, 19), 8192: (20, 17), 16384: (20, 13), 32768: (28, 17)}  # the last with 4 of the fetch ahead
     for record in (r for r in large if r["block"] in most):
         exchange, barriers = most[record["block"]]
         assert per_element(record, "exchange") <= exchange and record["whole"]["barriers"] <= barriers, record
@@ -231,5 +231,5 @@ def test_tiles_of_codes_decode_in_registers(records: list[Record]) -> None:
             fields = {"ternary": 4, "trits": 5, "binary": 8}[record["label"].split()[3].rstrip(",")]
             assert loop["exchange"] * threads(record) * fields == record["elements"], record
             assert loop["LDGSTS"] and loop["barriers"] == 2, record
-            assert per_element(record, "instructions", "loop") <= (3 if fields == 5 else 1.9), record
+            assert per_element(record, "instructions", "loop") <= (3.5 if fields == 5 else 1.9), record
     assert [r for r in records if r.get("loop", {}).get("products")]
