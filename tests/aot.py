@@ -120,6 +120,8 @@ def elements(constants: dict[str, Any]) -> int:
     if "FIELDS" in constants:
         rows = constants["COLUMNS"] * constants.get("PARTS", 1)
         return rows * constants["FIELDS"] * (constants.get("BYTES") or 4 * constants["WORDS"])
+    if "LOG_M" in constants:
+        return constants["M"] * constants["BLOCKS"] << constants["LOG_PART"]
     size = constants.get("COLUMNS") or constants.get("BLOCK") or constants["SIZE"]
     return size * constants.get("HALVES", 1) * constants.get("ROWS", 1)
 
