@@ -77,7 +77,8 @@ def _rows(x, y, pre, post, blocks, q, hi, lo, SIGNS: tl.constexpr, M: tl.constex
     first = tl.cast(tl.program_id(0), tl.int64) * BLOCKS
     x += first * (M << LOG_PART)
     y += first * (M << LOG_PART)
-    block, lane = tl.arange(0, COLUMNS) >> LOG_PART, tl.arange(0, COLUMNS) % 2**LOG_PART
+    # Divided, not shifted: the compiler sees then that neighbours lie together.
+    block, lane = tl.arange(0, COLUMNS) // 2**LOG_PART, tl.arange(0, COLUMNS) % 2**LOG_PART
     place = block * (M << LOG_PART) + lane
     column = ((first + block) % q).to(tl.int32) * (M << LOG_PART) + lane
     inside = first + block < blocks
