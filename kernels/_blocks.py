@@ -33,6 +33,30 @@ def product(a, b, c):
 
 
 @triton.jit
+def tile_product(weights, floats, total, PARTS: tl.constexpr, WEIGHTS_FIRST: tl.constexpr):
+    """weights · floats, or floats · weights, + total: with the leading ``PARTS`` · 8 bits of floats of another type.
+
+    Tensor cores cut off what they add to the total: a long sum is added up outside of them.
+    """
+    if floats.dtype == weights.dtype and floats.dtype != tl.float32:
+        if WEIGHTS_FIRST:
+            return tl.dot(weights, floats, total)
+        else:
+            return tl.dot(floats, weights, total)
+    else:
+        rest = floats.to(tl.float32)
+        for _ in tl.static_range(PARTS):
+            # Cut off, not rounded: the largest floats would round to infinity. And infinity has no rest.
+            part = (rest.to(tl.int32, bitcast=True) & -65536).to(tl.float32, bitcast=True)
+            rest = tl.where(tl.abs(rest) == float("inf"), 0.0, rest - part)
+            if WEIGHTS_FIRST:
+                total = tl.dot(weights, part.to(weights.dtype), total, input_precision="ieee")
+            else:
+                total = tl.dot(part.to(weights.dtype), weights, total, input_precision="ieee")
+        return total
+
+
+@triton.jit
 def hadamard(x, SIZE: tl.constexpr, LOG_BLOCK: tl.constexpr, DIGITS: tl.constexpr):
     """Unscaled transform of each 2**LOG_BLOCK consecutive elements of ``x``; (SIZE,) -> (SIZE,), float32.
 

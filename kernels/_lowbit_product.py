@@ -19,6 +19,7 @@ import triton.language as tl
 from torch import Tensor
 
 from . import _blocks as blocks
+from ._blocks import tile_product
 from ._lowbit_layout import Format, field, floats_at
 
 
@@ -133,30 +134,10 @@ def _floats(x, layout, scale, bias, y, rows, columns, depth, width, FIELDS: tl.c
             mask = ((p < width) & (k < depth))[:, None] & m_inside
             floats = tl.load(x + k[:, None], mask=mask, other=0.0)  # (BYTES, ROWS)
             weights = floats_at(tile, f, FIELDS, MULT, ZERO, floats.dtype == tl.float16)
-            total += tile_product(weights, floats, PARTS, True)
+            total += tile_product(weights, floats, tl.zeros([COLUMNS, ROWS], tl.float32), PARTS, True)
     result = epilogue(total, 1.0, scale, bias, n[:, None], n_inside, STEP)
     target = y + (m.to(tl.int64) * columns)[None, :] + n[:, None]
     tl.store(target, result.to(y.dtype.element_ty), mask=n_inside & m_inside)  # (COLUMNS, ROWS)
-
-
-@triton.jit
-def tile_product(weights, floats, PARTS: tl.constexpr, WEIGHTS_FIRST: tl.constexpr):
-    """weights · floats, or floats · weights, with the leading ``PARTS`` · 8 bits of the floats."""
-    if floats.dtype == tl.float16:
-        return tl.dot(weights, floats)
-    else:
-        rest = floats.to(tl.float32)
-        total = tl.zeros([weights.shape[0], floats.shape[1]] if WEIGHTS_FIRST else [floats.shape[0], weights.shape[1]],
-                         tl.float32)  # fmt: skip
-        for _ in tl.static_range(PARTS):
-            # Cut off, not rounded: the largest floats would round to infinity. And infinity has no rest.
-            part = (rest.to(tl.int32, bitcast=True) & -65536).to(tl.float32, bitcast=True)
-            rest = tl.where(tl.abs(rest) == float("inf"), 0.0, rest - part)
-            if WEIGHTS_FIRST:
-                total = tl.dot(weights, part.to(weights.dtype), total, input_precision="ieee")
-            else:
-                total = tl.dot(part.to(weights.dtype), weights, total, input_precision="ieee")
-        return total
 
 
 @triton.jit
@@ -179,7 +160,8 @@ def _input(grad, layout, scale, dx, rows, columns, depth, width, FIELDS: tl.cons
         place = layout + (n.to(tl.int64) * width)[:, None] + p[None, :]
         tile = tl.load(place, mask=(n < columns)[:, None] & k_inside, other=0)  # (COLUMNS, BYTES)
         weights = floats_at(tile, at, FIELDS, MULT, ZERO, False)
-        total += tile_product(weights, slope.to(tl.float32) * factors, PARTS, False)
+        slope = slope.to(tl.float32) * factors
+        total += tile_product(weights, slope, tl.zeros([ROWS, BYTES], tl.float32), PARTS, False)
     target = dx + (m.to(tl.int64) * depth)[:, None] + k[None, :]
     tl.store(target, total.to(dx.dtype.element_ty), mask=m_inside & k_inside)  # (ROWS, BYTES)
 

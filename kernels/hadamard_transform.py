@@ -26,7 +26,7 @@ from torch import Tensor
 
 from . import _blocks as blocks
 from ._blocks import hadamard, scaled
-from ._hadamard_factor import across, at_once, fits
+from ._hadamard_factor import across, at_once
 
 
 @triton.jit
@@ -128,10 +128,9 @@ def _run(
     if not x.numel():
         return
     hi, lo = blocks.split_scale(scale, block_size)
-    if fits(block_size, x.device):
-        at_once(x, y, block_size, pre, post, hi, lo, transpose)
-        return
     if block_size & (block_size - 1):
+        if at_once(x, y, block_size, pre, post, hi, lo, transpose):
+            return
         x, block_size = across(x, block_size, pre, transpose)
         pre = None
     size, halves, warps = plan(block_size)

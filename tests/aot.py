@@ -120,8 +120,6 @@ def elements(constants: dict[str, Any]) -> int:
     if "FIELDS" in constants:
         rows = constants["COLUMNS"] * constants.get("PARTS", 1)
         return rows * constants["FIELDS"] * (constants.get("BYTES") or 4 * constants["WORDS"])
-    if "LOG_M" in constants:
-        return constants["M"] * constants["BLOCKS"] << constants["LOG_PART"]
     size = constants.get("COLUMNS") or constants.get("BLOCK") or constants["SIZE"]
     return size * constants.get("HALVES", 1) * constants.get("ROWS", 1)
 
@@ -134,12 +132,14 @@ def compile_case(chip: str, case: aot_cases.Case) -> list[dict[str, Any]]:
     def compile_only(kernel: Any, programs: int, *inputs: Any, warps: int, **constants: Any) -> None:
         compiled = kernel.warmup(*inputs, grid=(programs,), num_warps=warps, enable_fp_fusion=False, **constants)
         found = read_cuda(compiled, chip == LISTED) if "cubin" in compiled.asm else read_hip(compiled)
-        size = elements(constants)
+        size = block * constants["BLOCKS"] if "BLOCKS" in constants else elements(constants)
         shared = compiled.metadata.shared
         about = {"chip": chip, "label": label, "kernel": kernel.fn.__name__.strip("_"), "block": block}
         if "WORDS" in constants:
             about["rounds"] = triton.cdiv(inputs[2].shape[1], constants["WORDS"])
-        records.append(about | {"elements": size, "warps": warps, "shared": shared} | found)
+        records.append(
+            about | {"elements": size, "warps": warps, "shared": shared, "tiles": constants.get("TILES", 1)} | found
+        )
 
     _blocks.launch = compile_only
     _blocks.amd = lambda: chip.startswith("gfx")

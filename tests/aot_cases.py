@@ -73,7 +73,8 @@ Case = tuple[str, int, Callable[..., None], tuple[Any, ...]]
 ON_EVERY_CHIP: list[Case] = [
     *((f"transform {n} bf16", n, transform, (n, HALF)) for n in (64, 2048, 4096)),
     *((f"transform {n} fp32", n, transform, (n, FULL)) for n in (1024, 32768)),
-    *((f"factor {n} bf16", n, transform, (n, HALF)) for n in (768, 3584, 5120)),
+    *((f"factor {n} bf16", n, transform, (n, HALF)) for n in (768, 5120, 11008)),
+    ("factor 14336 fp32", 14336, transform, (14336, FULL)),
     ("codes of 4096 bf16", 4096, codes, (4096, 4096, HALF)),
     ("codes of 32768 fp32", 1 << 15, codes, (1 << 15, 1 << 15, FULL, 4)),
     ("scan 1024 bf16", 1024, scan, (1024, HALF)),
@@ -97,6 +98,8 @@ ON_EVERY_CHIP: list[Case] = [
 ON_ONE_CHIP: list[Case] = [
     *((f"transform {n} bf16", n, transform, (n, HALF)) for n in (1, 8, 256, 512, 1024, 8192, 16384, 32768)),
     *((f"transform {n} fp32", n, transform, (n, FULL)) for n in (16, 256, 2048, 4096)),
+    *((f"factor {n} bf16", n, transform, (n, HALF)) for n in (12, 3072, 14336, 18944)),
+    *((f"factor {n} fp32", n, transform, (n, FULL)) for n in (768, 11008)),
     *((f"transform {n} with pre and post bf16", n, transform, (n, HALF, True)) for n in (16, 1024)),
     *((f"codes of {n} bf16", n, codes, (n, n, HALF)) for n in (64, 1024, 16384, 32768)),
     ("codes of 4096 bf16 on 4 bits", 4096, codes, (4096, 4096, HALF, 4)),
