@@ -140,7 +140,8 @@ def timed_products(b: Bench) -> Iterator[Group]:
 FEW_PLANS = [(columns, words, parts) for columns in (2, 4, 8, 16) for words in (128, 256, 512) for parts in (1, 2, 4)
              if 4 <= columns * parts <= 32]  # fmt: skip
 """Rows of W at a time, words of each, times, for one row of x."""
-SHAPES_OF_TILES = {
+Tiles = tuple[tuple[int, int, int], ...]
+SHAPES_OF_TILES: dict[str, tuple[str, dict[int, Tiles], tuple[int, ...]]] = {
     "codes": ("codes_plan", {
         16: ((16, 32, 4), (16, 64, 4), (16, 128, 4), (16, 64, 8), (16, 128, 8)),
         64: ((64, 32, 4), (64, 64, 4), (64, 128, 4), (64, 128, 8), (32, 64, 4), (32, 128, 4)),

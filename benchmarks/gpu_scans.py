@@ -117,7 +117,7 @@ def tuned(b: Bench) -> Iterator[Group]:
     for name, group in timed_transforms(b):
         width = int(name.split()[1].split("x")[1])
         sizes = [(max(width, size) // halves, halves) for size in (1024, 2048, 4096) for halves in (1, 2)]
-        fits = {s for s in sizes if s[0] * s[1] == max(width, s[0]) and (s[1] == 1 or width > 2048) and s[0] <= 16384}
+        fits = {s for s in sizes if s[0] * s[1] == max(width, s[0]) and (s[1] == 1 or width > 2048) and s[0] <= 32768}
 
         def calls(group: Callable[[], Calls] = group, fits: Any = fits) -> Calls:
             run = group()["transform"]

@@ -74,7 +74,7 @@ def plan(width: int, block: int) -> Plan:
     while columns < 256 and width % (2 * columns) == 0:
         columns *= 2
     # More short steps than long ones fit into the latency of memory; small chips bound what waits in shared memory.
-    stages = 6 if columns <= 512 else 5 if columns <= 1024 else 3 if columns <= 2048 else 2
+    stages = 6 if columns <= 512 else 4 if columns <= 1024 else 3 if columns <= 2048 else 2
     return Plan(columns, max(columns // 256, 1), stages)
 
 

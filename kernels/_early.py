@@ -43,12 +43,13 @@ def early(weights: Tensor) -> dict[str, bool]:
 
 
 def settled(weights: Tensor) -> bool:
-    """Whether this was asked before, since the last time they were written to."""
+    """Whether this was asked before, since the last time they were written to; what is only recorded does not count."""
     name, version = id(weights), weights._version
     found = _settled.get(name)
     if found is not None and found[0]() is weights and found[1] == version:
         return True
-    _settled[name] = weakref.ref(weights, lambda gone: _forget(name, gone)), version
+    if not torch.cuda.is_current_stream_capturing():
+        _settled[name] = weakref.ref(weights, lambda gone: _forget(name, gone)), version
     return False
 
 

@@ -64,7 +64,7 @@ def codes_plan(rows: int, columns: int, fields: int, device: torch.device) -> Pl
             wide //= 2
         else:
             size //= 2
-    bytes = 256 if rows <= 16 else 128 if rows <= 64 else max(32, min(128, 256 // fields))
+    bytes = 256 if rows <= 16 else 128 if rows <= 64 else min(128, 256 // triton.next_power_of_2(fields))
     while bytes > 32 and 3 * bytes * (fields * size + wide) > shared:
         bytes //= 2
     if 2 * bytes * (fields * size + wide) > shared:

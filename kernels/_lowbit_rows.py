@@ -71,9 +71,9 @@ def codes_of(x: Tensor, x_scale: Tensor | None, columns: int, width: int) -> tup
     sums = x.new_empty(rows, dtype=torch.int32)
     scale = x.new_empty(rows, dtype=torch.float32) if x_scale is None else x_scale
     kind = "float" if x_scale is None else "int8" if x.dtype == torch.int8 else "int4"
-    block = min(triton.next_power_of_2(max(width, 1)), 4096)
+    block = min(triton.next_power_of_2(max(width, 512)), 16384)
     blocks.launch(
         _rows, rows, x, codes, scale, sums, columns, x.shape[1], width,
-        KIND=kind, BLOCK=block, OPEN=able(x.device), warps=8,
+        KIND=kind, BLOCK=block, OPEN=able(x.device), warps=max(block // 1024, 4),
     )  # fmt: skip
     return codes, scale, sums

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from . import _blocks as blocks
 from ._blocks import assembly, hadamard, scaled
-from ._hadamard_factor import across
+from ._hadamard_factor import across, at_once, fits
 
 LARGEST_TILE = 1 << 14
 
@@ -155,7 +155,11 @@ def hadamard_quantize(
         return codes, x.new_zeros(lead, dtype=torch.float32)
     scales = x.new_empty(lead, dtype=torch.float32)
     hi, lo = blocks.split_scale(scale, block_size)
-    if block_size & (block_size - 1):
+    if fits(block_size, x.device):
+        y = torch.empty_like(x, dtype=torch.float32, memory_format=torch.contiguous_format)
+        at_once(x.contiguous(), y, block_size, pre, None, 1.0, 0.0, False)
+        x, pre, block_size = y, None, 1
+    elif block_size & (block_size - 1):
         x, block_size = across(x.contiguous(), block_size, pre, False)
         pre = None
     rows, columns, halves, chunks, warps = plan(width, block_size)

@@ -5,12 +5,12 @@ A contiguous x is a stream of blocks of 2**LOG_BLOCK elements; a program takes t
     block      tile               warps   local exchange, bytes an element
     <= 1024    1024 elements      1       <= 16
     2048       1 block            1       16
-    4096       1 block            2       16
-    8192       1 block            8       20 (float32: 24)
-    16384      1 block            16      24
+    4096       1 block            4       20 (float32: 24)
+    8192       1 block            4       20
+    16384      1 block            8       20 (float32: 24)
     32768      1 block, 2 halves  16      24, and 2 (4) more where the next block is fetched meanwhile
 
-Blocks of m·2^k go through _hadamard_factor.py first, whose result this transforms in blocks of 2^k.
+Blocks of m·2^k: _hadamard_factor.py.
 
 Cost: x read once, y written once; log2(block) additions an element and 5-25 instructions in all (read off the sm_90
 binary, no pre or post). 31 instructions, or 31 bytes of exchange, would still keep up with the memory of an H200 for
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from . import _blocks as blocks
 from ._blocks import hadamard, scaled
-from ._hadamard_factor import across
+from ._hadamard_factor import across, at_once, fits
 
 
 @triton.jit
@@ -87,7 +87,7 @@ def _transform(x, y, pre, post, elements, tiles, q, hi, lo, SIZE: tl.constexpr, 
 def plan(block: int) -> tuple[int, int, int]:
     """(elements transformed at once, 1 or 2 of them a tile, warps) for blocks of ``block`` elements."""
     size = min(max(block, 1024), 16384)
-    return size, max(block // size, 1), 1 if size <= 2048 else 4 if size <= 8192 else 16
+    return size, max(block // size, 1), 1 if size <= 2048 else 4 if size <= 8192 else 8 if size == block else 16
 
 
 def hadamard_transform(
@@ -128,6 +128,9 @@ def _run(
     if not x.numel():
         return
     hi, lo = blocks.split_scale(scale, block_size)
+    if fits(block_size, x.device):
+        at_once(x, y, block_size, pre, post, hi, lo, transpose)
+        return
     if block_size & (block_size - 1):
         x, block_size = across(x, block_size, pre, transpose)
         pre = None

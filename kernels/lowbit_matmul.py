@@ -4,10 +4,10 @@
     1, 2         words of four bytes and dp4a (here)         tensor cores, 16-bit parts
     more         tensor cores, int8 (_lowbit_product.py)     (_lowbit_product.py)
 
-Few rows are bound by the bytes of the weights: a program takes 16 rows of W, a thread 16 bytes of each, all of them on
-their way at once and multiplied by the same codes of x; lanes and warps share K and add up at the end, so there are
-neither atomics nor a second pass. From Hopper on the weights are asked for while the kernel before is still running.
-Instructions a weight at M = 1 and K = 8192, read off the sm_90 binary: 1.2 (trits 2.0, binary 1.0); 1.95 would still
+Few rows are bound by the bytes of the weights: a program takes 4 or 8 rows of W, a thread 16 bytes of each, all of them
+on their way at once and multiplied by the same codes of x; lanes and warps share K and add up at the end, so there are
+neither atomics nor a second pass. From Hopper on they fetch weights while the kernel before is running: _early.py.
+Instructions a weight at M = 1 and K = 8192, read off the sm_90 binary: 1.2 (trits 1.9, binary 1.0); 1.95 would still
 keep up with the memory of an H200 at 2 bits a weight.
 
 Sums of codes are exact in int32, whatever their order; y is fma(float(sum), x_scale · scale, bias) everywhere.

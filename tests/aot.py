@@ -120,6 +120,8 @@ def elements(constants: dict[str, Any]) -> int:
     if "FIELDS" in constants:
         rows = constants["COLUMNS"] * constants.get("PARTS", 1)
         return rows * constants["FIELDS"] * (constants.get("BYTES") or 4 * constants["WORDS"])
+    if "LOG_M" in constants:
+        return constants["M"] * constants["BLOCKS"] << constants["LOG_PART"]
     size = constants.get("COLUMNS") or constants.get("BLOCK") or constants["SIZE"]
     return size * constants.get("HALVES", 1) * constants.get("ROWS", 1)
 
@@ -135,6 +137,8 @@ def compile_case(chip: str, case: aot_cases.Case) -> list[dict[str, Any]]:
         size = elements(constants)
         shared = compiled.metadata.shared
         about = {"chip": chip, "label": label, "kernel": kernel.fn.__name__.strip("_"), "block": block}
+        if "WORDS" in constants:
+            about["rounds"] = triton.cdiv(inputs[2].shape[1], constants["WORDS"])
         records.append(about | {"elements": size, "warps": warps, "shared": shared} | found)
 
     _blocks.launch = compile_only

@@ -45,6 +45,7 @@ ON_ONE_CHIP: list[Case] = [
     ("low-bit words of trits, 2 rows", 0, product, (TRITS, 2, 8192, 8000, CODES)),
     ("low-bit tiles of ternary, 16 rows", 0, product, (TERNARY, 16, 8192, 8192, CODES)),
     ("low-bit tiles of trits, 64 rows", 0, product, (TRITS, 64, 8192, 8000, CODES)),
+    ("low-bit tiles of trits, 256 rows", 0, product, (TRITS, 256, 8192, 8000, CODES)),
     ("low-bit tiles of binary, 256 rows", 0, product, (BINARY, 256, 8192, 8192, CODES)),
     ("low-bit floats by binary bf16", 0, product, (BINARY, 64, 1024, 1024, HALF, True)),
     ("low-bit input by trits fp32", 0, transposed, (TRITS, 64, 1024, 1000, FULL)),

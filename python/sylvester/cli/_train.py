@@ -17,7 +17,7 @@ from rich.progress import Progress as ProgressBar
 from ..settings import Settings
 from ..tasks import Adding, CopyMemory, Digits, Task
 from ..tasks.digits import PERMUTATION
-from ._console import FAILED, INTERRUPTED, Threads, console, mistakes, print_facts, set_threads
+from ._console import FAILED, INTERRUPTED, Device, Threads, console, found_device, mistakes, print_facts, set_threads
 from ._runs import verdict
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def run(
     ] = None,
     dropout: Annotated[float | None, typer.Option(help="Between layers, in training; 0 when left out.")] = None,
     threads: Threads = None,
+    device: Device = "cpu",
     out: Annotated[Path | None, typer.Option(help="Directory to write; runs/TASK when left out.")] = None,
     checkpoint_every: Annotated[int, typer.Option(help="Updates from one checkpoint to the next.")] = 100,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the directory.")] = False,
@@ -85,7 +86,8 @@ def run(
 
         torch.manual_seed(settings.seed)
         given = {"hidden_size": hidden_size, "block_size": block_size, "bits": bits, "num_layers": num_layers}
-        learner = _learner(task, model, **given, activation=activation, dropout=dropout)
+        place = found_device(device)
+        learner = _learner(task, model, **given, activation=activation, dropout=dropout).to(place)
         checkpoints = Checkpoints(directory, configuration(learner, task, settings), checkpoint_every)
         state = checkpoints.load() if resume else None
         directory.mkdir(parents=True, exist_ok=True)

@@ -92,7 +92,7 @@ class HadamRNN(HadamParameters):
         for cell in layer:
             readout = None
             if matrices is not None:  # the halves of the read-out are summed, so its bias enters once
-                readout = matrices[cell.reverse], None if cell.reverse else self._source("bias_ho")
+                readout = matrices[int(cell.reverse)], None if cell.reverse else self._source("bias_ho")
             start = None if h0 is None else h0[len(lasts)]
             output, last = self._scan(cell, x, start, lengths, readout, self.last_only and top)
             outputs.append(output)
