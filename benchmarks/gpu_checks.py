@@ -184,7 +184,19 @@ def _basis(b: Bench, kind: str, width: int) -> Iterator[tuple[str, float]]:
     stages = width.bit_length()
     yield "last", error(last, want, stages, steps)
     grad = b.normal(5, width)
-    found = b.bases.hadamard_basis_scan_backward(grad, *inputs.values(), kept, *flags, True, True, True)
+    back = partial(b.bases.hadamard_basis_scan_backward, need_drive=True, need_weight=True, need_sign=True)
+    found = back(grad, *inputs.values(), kept, *flags)
+    made = b.bases.hadamard_basis(*list(inputs.values())[1:], width, steps, kind == "tokens")
+    many = 8 if b.tiny else 128  # times the rows: enough for the other way to split a product
+    inputs["drive"] = torch.cat([drive] * many, 1)
+    pairs = [
+        (b.bases.hadamard_basis_apply(drive, *made, *flags[1:]), last),
+        (b.bases.hadamard_basis_scan(*inputs.values(), *flags, True)[0][:5], last),
+    ]
+    if kind != "tokens":
+        pairs.append((back(torch.cat([grad] * many), *inputs.values(), kept, *flags)[0][:, :5], found[0]))
+    same = all(torch.equal(got, wanted) for got, wanted in pairs)
+    yield "bits of a basis that is there, and among many rows", 0.0 if same else float("inf")
     grads = torch.autograd.grad(want, list(leaves.values()), grad.double())
     for name, got, wanted in zip(leaves, (g for g in found if g.numel()), grads, strict=True):
         yield f"gradient of {name}", error(got, wanted, stages, steps * 5)

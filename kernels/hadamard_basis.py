@@ -1,15 +1,16 @@
-"""The sum h_T = Σ_j W^j [U b] x_{T-1-j} on GPUs: the scan's kernels make the basis, one product kernel does the rest.
+"""The sum h_T = Σ_j W^j [U b] x_{T-1-j} on GPUs: segments of the basis are made side by side, products do the rest.
 
-A block of the basis is (steps, rows, D) in float32, a row an input and one of the bias. Tokens become one-hot vectors a
-block at a time: the plan is for few inputs.
+A block of the basis is (rows, steps, D) in float32, a row an input and one of the bias; most sequences are one block.
+Tokens become one-hot vectors a block at a time: the plan is for few inputs.
 
     forward            (B, D) += x (B, steps · I) · basis (steps · I, D)
-    grad of the basis  (steps · I, D) = xᵀ (steps · I, B) · grad (B, D), then through the scan's backward
+    grad of the basis  (steps · I, D) = xᵀ (steps · I, B) · grad (B, D), then through the segments' adjoint
     grad of the drive  (B, steps · I) = grad (B, D) · basisᵀ (D, steps · I)
 
-A drive is read backwards where it lies; nothing is copied to be multiplied, and nothing of size T · D · I exists.
+A drive is read backwards where it lies; nothing is copied to be multiplied, and nothing larger than a block exists. The
+starts that a forward leaves serve where segments follow one another; the others need W^L again anyway.
 
-Read on: _products.py.
+Read on: _segments.py, _products.py.
 """
 
 from __future__ import annotations
@@ -80,9 +81,14 @@ def _prepare(drive: Tensor, weight: Tensor, reverse: bool, batch_first: bool) ->
 
 
 def _add(last: Tensor, x: Inputs, first: int, basis: Tensor) -> None:
-    """basis (steps, I, D)"""
+    """basis (steps, I, D); the first block is not added to anything."""
     steps, _, width = basis.shape
-    multiply(Axis(len(last)), x.axis(steps), Axis(width), x.block(first, steps), _rows(basis), matrix(last), True)
+    rows, to = Axis(len(last)), matrix(last)
+    multiply(rows, x.axis(steps), Axis(width), x.block(first, steps), _rows(basis), to, first > 0)
+
+
+def _last(like: Tensor, steps: int, rows: int, width: int) -> Tensor:
+    return like.new_empty(rows, width) if steps else like.new_zeros(rows, width)
 
 
 def _rows(basis: Tensor) -> Factor:
@@ -109,7 +115,7 @@ def hadamard_basis_scan(
     x = _prepare(drive, weight, reverse, batch_first)
     start = _start(weight, bias, x.tokens)
     (steps, rows), width = x.rows.shape[:2], sign.shape[0]
-    last, shift, grain = start.new_zeros(rows, width), None, _grain(x.count, width)
+    last, shift, grain = _last(start, steps, rows, width), None, _grain(x.count, width)
     kept = start.new_empty(triton.cdiv(steps, grain) if keep else 0, *start.shape)
     for first, basis in _segments(sign, block_size, steps, x.count).blocks(start, steps):
         if keep:
@@ -141,7 +147,7 @@ def hadamard_basis_apply(drive: Tensor, basis: Tensor, shift: Tensor, reverse: b
     blocks.require_floats("basis", basis.dtype)
     steps, inputs, width = basis.shape
     x = Inputs(by_time(drive, batch_first), inputs, reverse, not drive.is_floating_point())
-    last = basis.new_zeros(x.rows.shape[1], width)
+    last = _last(basis, steps, x.rows.shape[1], width)
     length, at_once = cut(steps, inputs + 1, width)
     for first in range(0, steps, length * at_once):
         _add(last, x, first, basis[first : first + length * at_once])
@@ -180,7 +186,7 @@ def hadamard_basis_scan_backward(
     segments = _segments(sign, block_size, steps, x.count)
     if need_drive or need_sign:
         starts = _starts_again(start, starts, segments, steps, _grain(x.count, width.count))
-    of_bias, carry, sign_sum = grad_last.sum(0), torch.zeros_like(start), start.new_zeros(width.count)
+    carry, sign_sum = torch.zeros_like(start), start.new_zeros(width.count)
     for a in reversed(range(0, triton.cdiv(steps, segments.length), segments.at_once)):
         first = a * segments.length
         parts = min(segments.at_once, triton.cdiv(steps - first, segments.length))
@@ -191,7 +197,7 @@ def hadamard_basis_scan_backward(
         to = _rows(of_basis[: x.count].transpose(0, 1))
         multiply(depth, rows, width, x.block(first, count).t(), matrix(grad_last), to, False)
         if bias is not None:
-            of_basis[-1, :count] = of_bias
+            of_basis[-1, :count] = grad_last.sum(0)
         basis = segments.states(starts[:, a : a + parts], length) if need_drive or need_sign else None
         if basis is not None and need_drive:
             target = x.block(first, count, by_time(grad_drive, batch_first))

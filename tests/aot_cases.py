@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from sylvester.kernels import _products, hadamard_quantize, hadamard_scan, hadamard_transform
+from sylvester.kernels import _products, _segments, hadamard_quantize, hadamard_scan, hadamard_transform
 
 ROWS, STEPS = 2, 130
 
@@ -68,6 +68,13 @@ def product(kind: str, dtype: torch.dtype) -> None:
         _products.multiply(rows, width, steps, sums, basis.t(), drive, False)
 
 
+def link(block: int, back: bool) -> None:
+    """What joins segments of a basis: one row of two blocks."""
+    segments = _segments.Segments(torch.ones(2 * block), block, 88, 9, torch.zeros(block, 2 * block))
+    x = torch.zeros(2, 9, 2 * block)
+    segments._link(x[:, 0], x[:, 1] if back else None, x[:, 2])
+
+
 HALF, FULL = torch.bfloat16, torch.float32
 Case = tuple[str, int, Callable[..., None], tuple[Any, ...]]
 ON_EVERY_CHIP: list[Case] = [
@@ -85,6 +92,7 @@ ON_EVERY_CHIP: list[Case] = [
     ("backward 2048 fused 16 rebuilt bf16", 2048, scan, (2048, HALF, "fused", 16, 1, "rebuilt")),
     *((f"product {kind} fp32", 0, product, (kind, FULL)) for kind in ("forward", "basis", "drive")),
     ("product forward bf16", 0, product, ("forward", HALF)),
+    *((f"link {name} fp32", 0, link, (512, name == "back")) for name in ("forward", "back")),
     ("read-out of 9, 128 tokens bf16", 128, scan, (128, HALF, "tokens", 0, 1, "", 9)),
     ("read-out of 32, 4096 fp32", 4096, scan, (4096, FULL, "given", 0, 1, "", 32)),
     ("read-out of 32, 2048 fused 16 bf16", 2048, scan, (2048, HALF, "fused", 16, 1, "", 32)),
