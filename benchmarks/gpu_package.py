@@ -36,7 +36,20 @@ def check_package(b: Bench) -> Iterator[Check]:
         yield "states", error(states, want, len(sign).bit_length(), len(drive))
         yield "last", error(last, end, len(sign).bit_length(), len(drive))
 
+    def factored(ops: Any, block: int, dtype: torch.dtype) -> Iterator[tuple[str, float]]:
+        """Against the CPU's in float64; rows of two blocks, in place too."""
+        x, pre, post = b.normal(5, 2 * block, dtype=dtype), b.normal(2 * block), b.normal(2 * block)
+        for name, options in (("plain", {}), ("pre, post, transposed", {"pre": pre, "post": post, "transpose": True})):
+            wide = {key: value.cpu().double() if key != "transpose" else value for key, value in options.items()}
+            want = ops.hadamard_transform(x.cpu().double(), block_size=block, **wide).to(b.device)
+            yield name, error(ops.hadamard_transform(x, block_size=block, **options), want, block.bit_length())
+            y = ops.hadamard_transform_(x.clone(), block_size=block, **options)
+            yield f"{name}, in place", error(y, want, block.bit_length())
+
     if ops := operators(b):
+        for block in (12, 768, 3072, 5120, 11008, 14336, 18944):
+            for dtype in (torch.float32, torch.bfloat16, torch.float16):
+                yield f"transform {block} {dtype}", partial(factored, ops, block, dtype)
         for steps, rows, width in ((2050, 3, 64), (3000, 2, 1024)):
             label = f"chunked T={steps} B={rows} d={width}"
             yield label, partial(chunked, ops, b.normal(steps, rows, width), b.signs(width))
