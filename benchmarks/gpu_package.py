@@ -39,9 +39,11 @@ def check_package(b: Bench) -> Iterator[Check]:
     def factored(ops: Any, block: int, dtype: torch.dtype) -> Iterator[tuple[str, float]]:
         """Against the CPU's in float64; rows of two blocks, in place too."""
         x, pre, post = b.normal(5, 2 * block, dtype=dtype), b.normal(2 * block), b.normal(2 * block)
-        for name, options in (("plain", {}), ("pre, post, transposed", {"pre": pre, "post": post, "transpose": True})):
-            wide = {key: value.cpu().double() if key != "transpose" else value for key, value in options.items()}
-            want = ops.hadamard_transform(x.cpu().double(), block_size=block, **wide).to(b.device)
+        vectors: dict[str, Any] = {"pre": pre, "post": post}
+        wide = {name: vector.cpu().double() for name, vector in vectors.items()}
+        turned = {"transpose": True}
+        for name, options, exact in (("plain", {}, {}), ("pre, post, transposed", vectors | turned, wide | turned)):
+            want = ops.hadamard_transform(x.cpu().double(), block_size=block, **exact).to(b.device)
             yield name, error(ops.hadamard_transform(x, block_size=block, **options), want, block.bit_length())
             y = ops.hadamard_transform_(x.clone(), block_size=block, **options)
             yield f"{name}, in place", error(y, want, block.bit_length())
