@@ -112,7 +112,7 @@ void across_small_parts(const FactorSums& f, const typename V::Real* in, typenam
   }
 }
 
-// The factor's share of the blocks in [in, in + width); in may be out. What is left is I ⊗ S on blocks of block / m.
+// As in across_blocks.h
 template <class V>
 void across_blocks(const FactorSums& f, const typename V::Real* in, typename V::Real* out, int64_t width,
                    int64_t block) {

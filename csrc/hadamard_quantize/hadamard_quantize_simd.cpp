@@ -1,11 +1,12 @@
 #include "hadamard_quantize/hadamard_quantize.h"
 
-#include "common/hadamard_across.h"
+#include "common/across_blocks.h"
 #include "common/hadamard_stream.h"
 #include "common/quantize.h"
 
 namespace {
 
+using sylvester::hadamard_across::SYLVESTER_LEVEL::across_blocks;
 using sylvester::hadamard_quantize::Call;
 
 // The row's loads, and the stores of what will be quantised: the scale is left to that
@@ -36,7 +37,7 @@ void run_factor(const Call& call, const Row<V, T, kPre>& row, int64_t count) {
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) row.store(i, row.load(i));
   if (i < count) row.store_part(i, row.load_part(i, count - i), count - i);
-  across_blocks<V>(*call.factor, row.out, row.out, count, call.block);
+  across_blocks(*call.factor, row.out, row.out, count, call.block);
   Row<V, typename V::Real, false> inside{row.out, row.out, nullptr};
   hadamard_stream<V>(row.out, inside, count, call.block / call.factor->m);
 }

@@ -1,10 +1,11 @@
+#include "common/across_blocks.h"
 #include "common/convert.h"
-#include "common/hadamard_across.h"
 #include "common/hadamard_stream.h"
 #include "hadamard_transform/hadamard_transform.h"
 
 namespace {
 
+using sylvester::hadamard_across::SYLVESTER_LEVEL::across_blocks;
 using sylvester::hadamard_transform::Call;
 
 // Without pre and post: y·hi, or y·hi + y·lo. vectors: anything, two terms.
@@ -77,7 +78,7 @@ void run_factor(const Call& call, const Row<V, T, kind>& row, int64_t count) {
     for (; i + kLanes <= count; i += kLanes) store(work + i, row.load(i));
     if (i < count) store_part_as(work + i, row.load_part(i, count - i), count - i);
   }
-  across_blocks<V>(*call.factor, from, work, count, call.block);
+  across_blocks(*call.factor, from, work, count, call.block);
   Row<V, Real, kind> inside{work, work, nullptr, row.post, row.hi, row.lo};
   hadamard_stream<V>(work, inside, count, call.block / call.factor->m);
   if constexpr (!kWide) {
