@@ -37,6 +37,13 @@ def test_output_is_the_product_of_what_is_quantised(make: partial, shape: tuple[
 
 
 @every_layer
+def test_another_width_is_named(make: partial) -> None:
+    for layer in (make(24, 5), make(24, 5).freeze()):
+        with pytest.raises(ValueError, match=r"x must end in in_features = 24 columns, got .*\(3, 23\)"):
+            layer(torch.randn(3, 23))
+
+
+@every_layer
 def test_gradients_pass_both_quantisers(make: partial) -> None:
     """Those of the definition, whose quantisers are straight-through."""
     layer, x = make(24, 5), torch.randn(2, 6, 24, requires_grad=True)

@@ -86,6 +86,8 @@ class LowBitLinear(Freezable):
         return straight_through(dequantized(*self._codes(weight)).to(weight.dtype), weight)
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.dim() == 0 or x.shape[-1] != self.in_features:
+            raise ValueError(f"x must end in in_features = {self.in_features} columns, got {describe(x)}")
         if self.norm:
             x = F.rms_norm(x, (self.in_features,), eps=NORM_EPSILON)
         if self.packed is not None:
