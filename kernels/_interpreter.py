@@ -1,14 +1,24 @@
-"""One repair of Triton's interpreter (TRITON_INTERPRET=1), for those who run the kernels in it."""
+"""Repairs of Triton's interpreter (TRITON_INTERPRET=1), for those who run the kernels in it."""
 
 from __future__ import annotations
 
+import inspect
+from functools import cache
 from typing import Any
 
+import triton.language as tl
 from triton.runtime import interpreter
 
 
-def convert_one_element_arrays() -> None:
-    """Let ``tl.range`` take a bound known at run time: the arrays that stand for numbers, NumPy 2.4 won't convert."""
+@cache
+def repair() -> None:
+    """Let ``tl.range`` take bounds known at run time, and look for builtins once instead of at every call."""
+    _convert_one_element_arrays()
+    _remember_builtins()
+
+
+def _convert_one_element_arrays() -> None:
+    """The arrays that stand for numbers, which NumPy 2.4 won't convert."""
     original = interpreter._patch_lang_tensor
 
     def patched(tensor: Any, scope: Any) -> None:
@@ -16,3 +26,18 @@ def convert_one_element_arrays() -> None:
         scope.set_attr(tensor, "__index__", lambda self: self.handle.data.item())
 
     interpreter._patch_lang_tensor = patched
+
+
+def _remember_builtins() -> None:
+    """A third of the interpreter's time went into listing the members of triton.language for each call of a helper."""
+    names: dict[Any, list[str]] = {}
+
+    def patched(package: Any, builder: Any, scope: Any) -> None:
+        if package not in names:  # the first time nothing is patched yet
+            names[package] = [name for name, member in inspect.getmembers(package) if tl.core.is_builtin(member)]
+        for name in names[package]:
+            member = getattr(package, name)
+            if tl.core.is_builtin(member):
+                interpreter._patch_attr(package, name, member, builder, scope)
+
+    interpreter._patch_builtin = patched

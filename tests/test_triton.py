@@ -30,7 +30,7 @@ if not triton.knobs.runtime.interpret:
 
 from sylvester.kernels import _drive, _interpreter, _readout, hadamard_scan  # noqa: E402
 
-_interpreter.convert_one_element_arrays()
+_interpreter.repair()
 
 LONGEST, WIDEST = 66, 512
 """Steps and states: larger scans run in float32 only, each step takes the interpreter milliseconds."""

@@ -17,7 +17,7 @@ if not triton.knobs.runtime.interpret:
 
 from sylvester.kernels import _interpreter, _segments, hadamard_basis  # noqa: E402
 
-_interpreter.convert_one_element_arrays()
+_interpreter.repair()
 
 
 def basis(source: str, steps: int, rows: int, width: int, inputs: int) -> Arguments:

@@ -21,7 +21,7 @@ if not triton.knobs.runtime.interpret:
 from sylvester.kernels import _interpreter, lowbit_matmul  # noqa: E402
 from sylvester.kernels._lowbit_layout import format_of  # noqa: E402
 
-_interpreter.convert_one_element_arrays()
+_interpreter.repair()
 
 ENCODINGS = (0, 1, 2, 4, 8, 9)
 """The others are stored as these are."""
