@@ -37,7 +37,8 @@ def _remember_builtins() -> None:
             names[package] = [name for name, member in inspect.getmembers(package) if tl.core.is_builtin(member)]
         for name in names[package]:
             member = getattr(package, name)
-            if tl.core.is_builtin(member):
-                interpreter._patch_attr(package, name, member, builder, scope)
+            if not tl.core.is_builtin(member):  # inside of a call that has patched all of them
+                return
+            interpreter._patch_attr(package, name, member, builder, scope)
 
     interpreter._patch_builtin = patched
