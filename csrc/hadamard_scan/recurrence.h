@@ -116,13 +116,15 @@ void run(const Problem& p, typename V::Real* work, typename V::Real* const* stat
     }
   }
   for (int64_t r = 0; r < rows; ++r) {
-    if (p.block == p.width && p.width == 2 * kRegisterBlock<V>) {
-      run_pipelined<V, mode, kOut, 2>(c, work, states[r], steps, r, first, count);
-      continue;
-    }
-    if (p.block == p.width && p.width == 4 * kRegisterBlock<V>) {
-      run_pipelined<V, mode, kOut, 4>(c, work, states[r], steps, r, first, count);
-      continue;
+    if constexpr (sizeof(typename V::Real) == sizeof(float)) {  // float64 is for comparing: small before fast
+      if (p.block == p.width && p.width == 2 * kRegisterBlock<V>) {
+        run_pipelined<V, mode, kOut, 2>(c, work, states[r], steps, r, first, count);
+        continue;
+      }
+      if (p.block == p.width && p.width == 4 * kRegisterBlock<V>) {
+        run_pipelined<V, mode, kOut, 4>(c, work, states[r], steps, r, first, count);
+        continue;
+      }
     }
     for (int64_t k = first; k < count; ++k) {
       InMemory<V, mode, kOut> row{c, states[r], steps.drive[r][k], steps.ahead[r][k],
