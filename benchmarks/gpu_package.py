@@ -29,7 +29,8 @@ def operators(b: Bench) -> Any:
 
 
 def check_package(b: Bench) -> Iterator[Check]:
-    def chunked(ops: Any, drive: torch.Tensor, sign: torch.Tensor) -> Iterator[tuple[str, float]]:
+    def chunked(ops: Any, steps: int, rows: int, width: int) -> Iterator[tuple[str, float]]:
+        drive, sign = b.normal(steps, rows, width), b.signs(width)
         states, last = ops.hadamard_scan(drive, sign, plan="chunked")
         h = torch.zeros(drive.shape[1:], dtype=torch.float64, device=b.device)
         want, end = scan64(drive.double(), None, sign.double(), torch.zeros_like(h[0]), h, len(sign))
@@ -54,7 +55,7 @@ def check_package(b: Bench) -> Iterator[Check]:
                 yield f"transform {block} {dtype}", partial(factored, ops, block, dtype)
         for steps, rows, width in ((2050, 3, 64), (3000, 2, 1024)):
             label = f"chunked T={steps} B={rows} d={width}"
-            yield label, partial(chunked, ops, b.normal(steps, rows, width), b.signs(width))
+            yield label, partial(chunked, ops, steps, rows, width)
 
 
 def timed_package(b: Bench) -> Iterator[Group]:

@@ -4,8 +4,8 @@ A block is a matrix of r = m·2^j rows and up to 128 columns, multiplied with H_
 the stages inside the rows follow. ±1 is exact in 16 bits, and so is x of 16 bits without ``pre``; other x goes in three
 parts of bfloat16, which hold its 24 bits.
 
-Cost: x read once, y written once; 2·r flops an element (6·r in parts), 18-20 instructions and 14 bytes of exchange
-(40 and 19), read off the sm_90 binary.
+Cost: x read once, y written once; 2·r flops an element (6·r in parts), 16-20 instructions and 20-23 bytes of exchange
+(39 and 31), read off the sm_90 binary.
 """
 
 from __future__ import annotations

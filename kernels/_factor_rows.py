@@ -3,7 +3,7 @@
 Sums and differences of pairs of rows are made once; a row of the result adds m / 2 of them. Then come the stages inside
 the rows, 2^k elements of a tile as in hadamard_transform.py, padded with rows of zeros to a power of two.
 
-Cost: x read once, y written once; m / 2 + 1 + k additions an element, 19-32 instructions and 16-31 bytes of exchange in
+Cost: x read once, y written once; m / 2 + 1 + k additions an element, 21-33 instructions and 20-31 bytes of exchange in
 all (read off the sm_90 binary); 31 of either would still keep up with the memory of an H200.
 """
 
@@ -95,13 +95,13 @@ def fits(m: int, part: int, device: torch.device) -> bool:
 
 
 def transform(
-    x: Tensor, y: Tensor, factor: Tensor, part: int, pre: Tensor | None, post: Tensor | None, hi: float, lo: float
-) -> None:
-    """Blocks of m · part; ``factor`` (m, m) is H_m on the CPU."""
-    m = len(factor)
+    x: Tensor, y: Tensor, signs: tuple[int, ...], part: int, pre: Tensor | None, post: Tensor | None, hi: float,
+    lo: float,
+) -> None:  # fmt: skip
+    """Blocks of m · part; ``signs``: as ``_rows`` takes them."""
+    m = len(signs)
     padded, count = triton.next_power_of_2(m), x.numel() // (m * part)
     together, warps = max(2048 // (padded * part), 1), max(padded * part // 2048, 1)
-    signs = tuple(sum(minus << i for i, minus in enumerate(row)) for row in (factor < 0).tolist())
     blocks.launch(
         _rows, triton.cdiv(count, together),
         x, y, pre, post, count, x.shape[-1] // (m * part), hi, lo,

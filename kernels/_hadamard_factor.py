@@ -70,6 +70,12 @@ def _factor(m: int, transpose: bool) -> Tensor:
 
 
 @cache
+def _bits(m: int, transpose: bool) -> tuple[int, ...]:
+    """A row of H_m or its transpose an item, whose bit i says that entry i is -1."""
+    return tuple(sum(minus << i for i, minus in enumerate(row)) for row in (_factor(m, transpose) < 0).tolist())
+
+
+@cache
 def _signs(m: int, log: int, transpose: bool, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """H_m ⊗ S of 2^log, or its transpose, in the corner of zeros: (size, size)."""
     factor = _factor(m, transpose)
@@ -95,7 +101,7 @@ def at_once(
     part, parts = block_size // m, products.parts_of(x, pre)
     pre, post = (vector if vector is None else vector.contiguous() for vector in (pre, post))
     if rows.fits(m, part, x.device):
-        rows.transform(x, y, _factor(m, transpose), part, pre, post, hi, lo)
+        rows.transform(x, y, _bits(m, transpose), part, pre, post, hi, lo)
         return True
     plan = products.plan(m, part, parts, blocks.chip(x.device)[1])
     if plan is None:
