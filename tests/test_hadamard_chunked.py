@@ -119,3 +119,9 @@ def test_a_power_is_remembered_until_the_signs_change() -> None:
             assert checks.error_fraction(before, hadamard_scan(**a)[1].double(), BOUND) <= 1
         a["sign"].neg_()
     assert torch.allclose(results(a, "chunked")[1], hadamard_scan(**a)[1], atol=1e-3)
+
+
+def test_on_a_gpu_joins_and_steps_are_balanced() -> None:
+    for steps in (1, 2047, 2048, 4096, 100_000):
+        count = chunks_of(steps, gpu=True)
+        assert count == 1 if steps < 2048 else count**2 <= steps / 32 < (count + 1) ** 2

@@ -18,7 +18,7 @@ if not triton.knobs.runtime.interpret:
     reason = "a GPU is present, so Triton compiles; TRITON_INTERPRET=1 pytest tests/test_triton_lowbit.py runs these"
     pytest.skip(reason, allow_module_level=True)
 
-from sylvester.kernels import _interpreter, lowbit_matmul  # noqa: E402
+from sylvester.kernels import _early, _interpreter, lowbit_matmul  # noqa: E402
 from sylvester.kernels._lowbit_layout import format_of  # noqa: E402
 
 _interpreter.repair()
@@ -146,3 +146,17 @@ def test_everything_is_written_and_nothing_else_read() -> None:
         around, _ = memory.guarded(codes, 1.0)
         with memory.poisoned():
             assert torch.equal(product(shifted, around, encoding, exact), clean)
+
+
+def test_weights_are_settled_by_a_launch_until_they_are_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only then a kernel may read them while the one before is still running; a captured launch has not run."""
+    weights, captured = torch.zeros(4), torch.zeros(4)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    assert [_early.settled(weights) for _ in range(3)] == [False, True, True]
+    weights.add_(1)
+    assert [_early.settled(weights) for _ in range(2)] == [False, True]
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    assert _early.settled(weights) and not any(_early.settled(captured) for _ in range(2))
+    known = len(_early._settled)
+    del weights
+    assert len(_early._settled) == known - 1

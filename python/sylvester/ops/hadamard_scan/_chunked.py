@@ -37,7 +37,7 @@ CHUNKS = range(32, 15, -1)
 
 
 JOIN_STEPS = 32
-"""On a GPU, twice the steps that one join takes the time of: C joins and 2 · T / C steps are fewest together then."""
+"""On a GPU, about half the steps that a join takes the time of: C joins and 2 · T / C steps are fewest then."""
 
 
 def chunks_of(steps: int, gpu: bool = False) -> int:
