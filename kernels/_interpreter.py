@@ -6,14 +6,16 @@ import inspect
 from functools import cache
 from typing import Any
 
+import numpy as np
 import triton.language as tl
 from triton.runtime import interpreter
 
 
 @cache
 def repair() -> None:
-    """Let ``tl.range`` take bounds known at run time, and look for builtins once instead of at every call."""
+    """Let ``tl.range`` take bounds known at run time, ``tl.dot`` sum every row alike, and look for builtins once."""
     _convert_one_element_arrays()
+    _multiply_rows_alike()
     _remember_builtins()
 
 
@@ -26,6 +28,19 @@ def _convert_one_element_arrays() -> None:
         scope.set_attr(tensor, "__index__", lambda self: self.handle.data.item())
 
     interpreter._patch_lang_tensor = patched
+
+
+def _multiply_rows_alike() -> None:
+    """As tensor cores do. NumPy's own matrix product adds a row's terms in an order that depends on where it stands."""
+    original = interpreter.InterpreterBuilder.create_dot
+
+    def patched(self: Any, a: Any, b: Any, total: Any, *options: Any) -> Any:
+        if not a.data.dtype == b.data.dtype == total.data.dtype == np.float32:
+            return original(self, a, b, total, *options)
+        product = np.einsum("mk,kn->mn", a.data, b.data)
+        return interpreter.TensorHandle(product + total.data, total.dtype.scalar)
+
+    interpreter.InterpreterBuilder.create_dot = patched
 
 
 def _remember_builtins() -> None:
