@@ -9,16 +9,19 @@ the specialisations are those that users get.
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import triton
+from elftools.elf.elffile import ELFFile
 from triton.backends.compiler import GPUTarget
 
 import aot_cases
@@ -50,27 +53,46 @@ class Chip:
 
 
 def read_cuda(compiled: Any, listed: bool) -> dict[str, Any]:
-    """Resources from the header; ``listed``: counts over the whole kernel and over its largest loop from the code.
-
-    A listing takes longer than compiling, so one chip's must do.
-    """
-    tool = str(Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump")
+    """Resources from the header; ``listed``: and the code, for ``count_code``."""
+    cubin = compiled.asm["cubin"]
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(compiled.asm["cubin"])
+        file.write(cubin)
         file.flush()
-        command = [tool, "--dump-resource-usage", *(["--dump-sass"] if listed else []), file.name]
-        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        text = run_tool("cuobjdump", "--dump-resource-usage", file.name)
     resources = {name: int(value) for name, value in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", text)}
     record = {"registers": resources["REG"], "local": resources["STACK"] + resources["LOCAL"]}
     if not listed:
         return record
-    # Address, predicate, operation, operands; what never executes ("@!PT", a filler) is left out.
-    found = re.findall(r"/\*([0-9a-f]{4,})\*/\s+(?:(@!?U?P\w+)\s+)?([A-Z][A-Z0-9_.]*)([^;]*);", text)
-    code = [(int(address, 16), op, rest) for address, predicate, op, rest in found if predicate != "@!PT"]
-    return record | {"whole": count(code), "loop": count(max(loops(code), key=len, default=[]))}
+    (code,) = (s.data() for s in ELFFile(io.BytesIO(cubin)).iter_sections() if s.name.startswith(".text"))
+    return record | {"code": code}
+
+
+def run_tool(name: str, *arguments: str) -> str:
+    tool = str(Path(triton.__file__).parent / "backends/nvidia/bin" / name)
+    return subprocess.run([tool, *arguments], capture_output=True, text=True, check=True).stdout
 
 
 Code = list[tuple[int, str, str]]
+"""Address, operation, operands."""
+
+
+def count_code(records: list[dict[str, Any]]) -> None:
+    """Puts counts over the whole kernel and over its largest loop in the place of code.
+
+    The lister takes 0.2 s to start, longer than a kernel takes to compile: it gets all of them as one.
+    """
+    coded = [record for record in records if "code" in record]
+    ends = list(accumulate(len(record["code"]) for record in coded))
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(b"".join(record.pop("code") for record in coded))
+        file.flush()
+        text = run_tool("nvdisasm", "--binary", f"SM{LISTED}", file.name)
+    # Address, predicate, operation, operands; what never executes ("@!PT", a filler) is left out.
+    found = re.findall(r"/\*([0-9a-f]{4,})\*/\s+(?:(@!?U?P\w+)\s+)?([A-Z][A-Z0-9_.]*)([^;]*);", text)
+    lines = [(int(address, 16), op, rest) for address, predicate, op, rest in found if predicate != "@!PT"]
+    for record, start, end in zip(coded, [0, *ends], ends, strict=False):
+        code = [line for line in lines if start <= line[0] < end]
+        record |= {"whole": count(code), "loop": count(max(loops(code), key=len, default=[]))}
 
 
 def loops(code: Code) -> Iterator[Code]:
@@ -157,6 +179,7 @@ def main() -> None:
         for cases in (aot_cases, aot_lowbit):
             for case in cases.ON_EVERY_CHIP + (cases.ON_ONE_CHIP if name == LISTED else []):
                 records += compile_case(name, case)
+    count_code(records)
     print(json.dumps({"limits": SHARED_BYTES, "records": records}))
 
 
