@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +16,52 @@ import battery
 import memory
 from calls import Call, assert_equal_results, every_case, every_operator, first_case, leaf
 from sylvester.benchmarks import checks
-from sylvester.ops._spec import Arguments, Case, Operator
+from sylvester.ops._spec import Arguments, Case, Operator, RawCall
 
-OPCHECKS = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
-QUICK = OPCHECKS[:3]
+QUICK = ("test_schema", "test_autograd_registration", "test_faketensor")
+TRACED = "test_aot_dispatch_dynamic"
+
+
+def _checkable(operator: Operator, case: Case) -> Iterator[tuple[RawCall, bool]]:
+    """The registered operators behind a call, and whether they write to their arguments.
+
+    Without those with two empty axes: torch's check itself computes a negative size when it clones them.
+    """
+    for call in operator.raw_calls(case.build(torch.float32)):
+        if not any(isinstance(a, torch.Tensor) and a.shape.count(0) > 1 for a in call.arguments):
+            yield call, bool(memory.written_arguments(call))
 
 
 @every_case
 def test_opcheck(operator: Operator, case: Case) -> None:
-    """Every registered operator behind the call, as it is and with inputs that require grad.
-
-    Torch's slowest check, of tracing, also differentiates: with inputs that require grad where the operator allows it.
-    Backward operators may refuse (see test_second_derivative), and torch has no gradient through written arguments.
-    """
-    for call in operator.raw_calls(case.build(torch.float32)):
-        if any(isinstance(a, torch.Tensor) and a.shape.count(0) > 1 for a in call.arguments):
-            continue  # torch's check itself computes a negative size when it clones a tensor with two empty axes
-        written = memory.written_arguments(call)
-        differentiable = call.differentiable and not written and not call.name.endswith("_backward")
-        torch.library.opcheck(call.overload, call.arguments, test_utils=QUICK if differentiable else OPCHECKS)
+    """As it is and with inputs that require grad; torch has no gradient through written arguments."""
+    for call, written in _checkable(operator, case):
+        torch.library.opcheck(call.overload, call.arguments, test_utils=QUICK)
         if not written:
-            leaves = tuple(leaf(value) for value in call.arguments)
-            torch.library.opcheck(call.overload, leaves, test_utils=OPCHECKS if differentiable else QUICK)
+            torch.library.opcheck(call.overload, tuple(leaf(a) for a in call.arguments), test_utils=QUICK)
+
+
+@every_operator
+def test_opcheck_traces(operator: Operator) -> None:
+    """Torch's slowest check, once for each set of arguments; it also differentiates where the operator allows it.
+
+    Backward operators may refuse (see test_second_derivative).
+    """
+    seen = set()
+    for case in operator.cases_of("small", "edge"):
+        for call, written in _checkable(operator, case):
+            structure = (call.name, *map(_kind, call.arguments))
+            if structure in seen:
+                continue
+            seen.add(structure)
+            differentiable = call.differentiable and not written and not call.name.endswith("_backward")
+            arguments = tuple(leaf(a) for a in call.arguments) if differentiable else call.arguments
+            torch.library.opcheck(call.overload, arguments, test_utils=TRACED)
+
+
+def _kind(value: Any) -> Any:
+    """What an argument is, whatever its sizes and values."""
+    return value.dtype if isinstance(value, torch.Tensor) else type(value)
 
 
 @every_case
