@@ -17,6 +17,14 @@ from sylvester.ops.hadamard_scan._cases import SOURCES, make_arguments
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
+def dense(stages: int) -> Array:
+    """The orthonormal Hadamard matrix of 2^stages."""
+    s = np.ones((1, 1))
+    for _ in range(stages):
+        s = np.block([[s, s], [s, -s]]) / math.sqrt(2)
+    return s
+
+
 def adjoint(a: Arguments, grad_states: Array | None, grad_last: Array) -> dict[str, Array]:
     """Gradients of (states · grad_states + last · grad_last) with dense matrices and every state stored.
 
@@ -25,13 +33,11 @@ def adjoint(a: Arguments, grad_states: Array | None, grad_last: Array) -> dict[s
     drive, weight, sign, bias, h0 = (np.asarray(a[n].double()) for n in ("drive", "weight", "sign", "bias", "h0"))
     rows, width = h0.shape
     block = a.get("block_size", width)
-    s = np.ones((1, 1))
-    while len(s) < block:
-        s = np.block([[s, s], [s, -s]])
-    s /= math.sqrt(block)
+    stages = block.bit_length() - 1
+    left, right = dense(stages - stages // 2), dense(stages // 2)  # their Kronecker product, in a 16th of the time
 
     def transform(h: Array) -> Array:
-        return (h.reshape(-1, block) @ s).reshape(rows, width)
+        return (left @ h.reshape(-1, len(left), len(right)) @ right).reshape(rows, width)
 
     z, h = drive @ weight.T + bias, h0
     moved = np.empty_like(z)
