@@ -27,19 +27,17 @@ def fences(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library
 
 
-def run(fences: Path, name: str) -> subprocess.CompletedProcess[str]:
+def statuses(fences: Path, *names: str) -> dict[str, int]:
     variables = {**os.environ, "LD_PRELOAD": str(fences), "OMP_NUM_THREADS": "2"}
-    command = [sys.executable, str(HERE / "fences.py"), name]
-    return subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    command = [sys.executable, str(HERE / "fences.py"), *names]
+    printed = subprocess.run(command, env=variables, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return {name: int(status) for name, status in map(str.split, printed.splitlines())}
 
 
-@pytest.mark.parametrize("name", sorted(OPERATORS))
-def test_memory_outside_is_left_alone(fences: Path, name: str) -> None:
-    child = run(fences, name)
-    assert child.returncode == 0, child.stderr
-    assert int(child.stdout) > 0
+def test_memory_outside_is_left_alone(fences: Path) -> None:
+    assert statuses(fences, *OPERATORS) == dict.fromkeys(OPERATORS, 0)
 
 
-@pytest.mark.parametrize("mistake", ["read", "before", "after"])
-def test_a_step_outside_is_seen(fences: Path, mistake: str) -> None:
-    assert run(fences, mistake).returncode < 0
+def test_a_step_outside_is_seen(fences: Path) -> None:
+    found = statuses(fences, "read", "before", "after")
+    assert len(found) == 3 and all(status < 0 for status in found.values())
