@@ -38,6 +38,9 @@ struct Plain {
   typename V::Real *from, *to;
   SYLVESTER_INLINE V load(int64_t i) const { return ::load<V>(from + i); }
   SYLVESTER_INLINE void store(int64_t i, V y) const { ::store(to + i, y); }
+  // Rows are padded to whole vectors, so a part is one.
+  SYLVESTER_INLINE V load_part(int64_t i, int64_t) const { return load(i); }
+  SYLVESTER_INLINE void store_part(int64_t i, V y, int64_t) const { store(i, y); }
 };
 
 template <class V, int Radix, class Row>

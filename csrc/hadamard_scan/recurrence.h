@@ -87,7 +87,7 @@ void run_width(const Coefficients<V>& c, typename V::Real* const* states, const 
 // The state of a row stays in registers
 template <class V>
 bool is_in_registers(const Problem& p) {
-  return p.block == p.width && p.width >= kLanes && p.width <= kRegisterBlock<V>;
+  return kVectorUnits<V> && p.block == p.width && p.width >= kLanes && p.width <= kRegisterBlock<V>;
 }
 
 // How many rows run() likes to get at once
@@ -98,25 +98,34 @@ int64_t group_rows(const Problem& p) {
   return fit < kMaxTileRows ? fit : kMaxTileRows;
 }
 
+// One text for all modes: the scalar level is there to be right, and quick to compile
+template <class V>
+__attribute__((noinline)) void transform(typename V::Real* work, typename V::Real* state, const Problem& p) {
+  Plain<V> row{state, state};
+  hadamard_row<V>(work, row, p.padded, p.block);
+}
+
 // Steps [first, count) of the tile for rows rows, in the order of the pointers
 template <class V, Mode mode, Out kOut>
 void run(const Problem& p, typename V::Real* work, typename V::Real* const* states,
          const Steps<typename V::Real>& steps, int64_t first, int64_t count, int64_t rows) {
   const Coefficients<V> c(p);
-  if (p.block == p.width) {
-    switch (p.width) {
-      case 16: return run_width<V, mode, kOut, 4>(c, states, steps, first, count, rows);
-      case 32: return run_width<V, mode, kOut, 5>(c, states, steps, first, count, rows);
-      case 64: return run_width<V, mode, kOut, 6>(c, states, steps, first, count, rows);
-      default: break;
-    }
-    if constexpr (V::kRegisters >= 16) {
-      if (p.width == 128) return run_width<V, mode, kOut, 7>(c, states, steps, first, count, rows);
-      if (p.width == 256) return run_width<V, mode, kOut, 8>(c, states, steps, first, count, rows);
+  if constexpr (kVectorUnits<V>) {
+    if (p.block == p.width) {
+      switch (p.width) {
+        case 16: return run_width<V, mode, kOut, 4>(c, states, steps, first, count, rows);
+        case 32: return run_width<V, mode, kOut, 5>(c, states, steps, first, count, rows);
+        case 64: return run_width<V, mode, kOut, 6>(c, states, steps, first, count, rows);
+        default: break;
+      }
+      if constexpr (V::kRegisters >= 16) {
+        if (p.width == 128) return run_width<V, mode, kOut, 7>(c, states, steps, first, count, rows);
+        if (p.width == 256) return run_width<V, mode, kOut, 8>(c, states, steps, first, count, rows);
+      }
     }
   }
   for (int64_t r = 0; r < rows; ++r) {
-    if constexpr (sizeof(typename V::Real) == sizeof(float)) {  // float64 is for comparing: small before fast
+    if constexpr (kVectorUnits<V>) {  // the scalar level is for comparing: small before fast
       if (p.block == p.width && p.width == 2 * kRegisterBlock<V>) {
         run_pipelined<V, mode, kOut, 2>(c, work, states[r], steps, r, first, count);
         continue;
@@ -127,9 +136,15 @@ void run(const Problem& p, typename V::Real* work, typename V::Real* const* stat
       }
     }
     for (int64_t k = first; k < count; ++k) {
-      InMemory<V, mode, kOut> row{c, states[r], steps.drive[r][k], steps.ahead[r][k],
-                                  kOut != Out::none ? steps.out[r][k] : nullptr};
-      hadamard_row<V>(work, row, p.padded, p.block);
+      const auto *drive = steps.drive[r][k], *ahead = steps.ahead[r][k];
+      auto* out = kOut != Out::none ? steps.out[r][k] : nullptr;
+      InMemory<V, mode, kOut> row{c, states[r], drive, ahead, out};
+      if constexpr (kVectorUnits<V>) {
+        hadamard_row<V>(work, row, p.padded, p.block);
+      } else {
+        transform<V>(work, states[r], p);
+        for (int64_t i = 0; i < p.padded; i += kLanes) row.store(i, row.load(i));
+      }
     }
   }
 }
