@@ -100,6 +100,25 @@ def _mask_forgotten(drive: Tensor, sign: Tensor, *, activation: str = "identity"
     return tuple(x + (value - x).detach() for x, value in zip(linear, (output, last), strict=True))  # type: ignore
 
 
+def _modrelu_without_its_bias(drive: Tensor, sign: Tensor, *, act_bias: Tensor | None = None, **options: Any) -> Pair:
+    return hadamard_scan(drive, sign, act_bias=None if act_bias is None else act_bias * 0, **options)
+
+
+def _basis_of_one_step_less(drive: Tensor, sign: Tensor, *, plan: str = "scan", **options: Any) -> Pair:
+    """The power of W that the oldest input needs is never made."""
+    time = 1 if options.get("batch_first") else 0
+    steps = drive.shape[time]
+    if plan != "basis" or steps < 2:
+        return hadamard_scan(drive, sign, plan=plan, **options)
+    known = drive.narrow(time, 0 if options.get("reverse") else 1, steps - 1)
+    return hadamard_scan(known, sign, plan=plan, **options)
+
+
+def _basis_apart_from_sign(drive: Tensor, sign: Tensor, *, plan: str = "scan", **options: Any) -> Pair:
+    """As if the basis, once cached, were no function of the sign."""
+    return hadamard_scan(drive, sign.detach() if plan == "basis" else sign, plan=plan, **options)
+
+
 def _halves(drive: Tensor, sign: Tensor, h0: Tensor | None, carry: Callable[[Tensor], Tensor], **options: Any) -> Pair:
     """Two scans over the two halves of time, joined by the state that ``carry`` passes on."""
     time = 1 if options.get("batch_first") else 0
@@ -155,6 +174,9 @@ WRONG = (
     Wrong("last rounded to 16 bits", "value", _last_from_output),
     Wrong("lengths ignored", "value", _lengths_ignored),
     Wrong("read-out without relu", "value", _readout_without_relu),
+    Wrong("modrelu without its bias", "value", _modrelu_without_its_bias),
+    Wrong("basis of one step less", "value", _basis_of_one_step_less),
+    Wrong("basis apart from sign", "gradient", _basis_apart_from_sign),
     Wrong("relu's mask forgotten", "gradient", _mask_forgotten),
     Wrong("no gradient of sign", "gradient", _no_gradient_of_sign),
     Wrong("backward stops half way", "gradient", _truncated_backward),
