@@ -135,15 +135,19 @@ SYLVESTER_INLINE void store_as(bfloat16* to, f32x16 v) {
   rounded_u32x16 = _mm512_mask_mov_epi32(rounded_u32x16, nan, _mm512_set1_epi32(0x7fc0));
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(rounded_u32x16));
 }
+// Rounded to bf16: 32 numbers by their high and low words. A NaN's low word must be 0.
+SYLVESTER_INLINE __m512i round_words(__m512i high, __m512i low) {
+  // Up when low > 0x8000, or low == 0x8000 and high is odd
+  const __m512i one_if_even = _mm512_andnot_si512(high, _mm512_set1_epi16(1));
+  const __m512i up = _mm512_srli_epi16(_mm512_subs_epu16(low, one_if_even), 15);
+  return _mm512_add_epi16(high, up);
+}
 template <>
 SYLVESTER_INLINE void store_pair_as(bfloat16* a_to, f32x16 a, bfloat16* b_to, f32x16 b) {
   const __m512i a_u16x32 = _mm512_castps_si512(a.x), b_u16x32 = _mm512_castps_si512(b.x);
   const __m512i high = _mm512_permutex2var_epi16(a_u16x32, word_index(2, 1), b_u16x32);
   const __m512i low = _mm512_permutex2var_epi16(a_u16x32, word_index(2, 0), b_u16x32);
-  // The average's top bit is set when low > 0x8000 or low == 0x8000 and high is odd.
-  const __m512i bias = _mm512_ternarylogic_epi32(high, _mm512_set1_epi16(1), _mm512_set1_epi16(0x7ffe), 0xEA);
-  const __m512i up = _mm512_srli_epi16(_mm512_avg_epu16(low, bias), 15);
-  const __m512i rounded_u16x32 = _mm512_add_epi16(high, up);
+  const __m512i rounded_u16x32 = round_words(high, low);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(a_to), _mm512_castsi512_si256(rounded_u16x32));
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(b_to), _mm512_extracti64x4_epi64(rounded_u16x32, 1));
 }

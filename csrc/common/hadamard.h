@@ -50,11 +50,11 @@ SYLVESTER_INLINE void lane_stages(V* v, int count) {
   if constexpr (Stages >= 4) stage.template operator()<8>();
 }
 
-// Butterflies between registers at register strides 1 .. 2^(Stages-1)
-template <int Stages, int Count, class V>
+// Butterflies between registers at register strides 2^From .. 2^(To-1)
+template <int From, int To, int Count, class V>
 SYLVESTER_INLINE void register_stages(V (&v)[Count]) {
 #pragma GCC unroll 4
-  for (int stage = 0; stage < Stages; ++stage) {
+  for (int stage = From; stage < To; ++stage) {
     const int stride = 1 << stage;
 #pragma GCC unroll 16
     for (int r = 0; r < Count; ++r) {
@@ -85,7 +85,7 @@ SYLVESTER_INLINE void register_block(Row&& row, int64_t i) {
   for (int r = 0; r < Count; ++r) v[r] = row.load(i + r * kLanes);
 #pragma GCC unroll 4
   for (int r = 0; r < Count; r += 4) lane_stages<kLaneStages>(v + r, Count < 4 ? Count : 4);
-  register_stages<Log2Block - kLaneStages>(v);
+  register_stages<0, Log2Block - kLaneStages>(v);
 #pragma GCC unroll 16
   for (int r = 0; r + 1 < Count; r += 2) store_pair(row, i + r * kLanes, v[r], i + (r + 1) * kLanes, v[r + 1]);
   if constexpr (Count == 1) row.store(i, v[0]);
@@ -103,23 +103,29 @@ void register_blocks(Row& row, int64_t width) {
   }
 }
 
-// Butterflies From .. To - 1 of the Radix/2·log2(Radix) between Radix registers, in ascending stride; get(r) fills a
-// register before its first butterfly, put(r, a, s, b) takes both after their last. Fused: half the operations go to
-// the multiply pipes.
-template <int From, int To, bool kFused, int Radix, class V, class Get, class Put>
+// Butterflies From .. To - 1 of the Radix/2 a stage between Radix registers, in ascending stride, the first Done stages
+// left out; get(r) fills a register before its first butterfly, put(r, a, s, b) takes two after their last, neighbours
+// if asked for. Fused: half the operations go to the multiply pipes.
+template <int Done, int From, int To, bool kFused, bool kNeighbours, int Radix, class V, class Get, class Put>
 SYLVESTER_INLINE void butterflies(V (&v)[Radix], const Get& get, const Put& put) {
-  constexpr int kHalf = Radix / 2;
+  constexpr int kHalf = Radix / 2, kFirst = 1 << Done;
 #pragma GCC unroll 32
   for (int n = From; n < To; ++n) {
-    const int stride = 1 << n / kHalf, p = n % kHalf, r = p / stride * 2 * stride + p % stride, s = r + stride;
-    if (stride == 1) {
+    const int stride = kFirst << n / kHalf, p = n % kHalf, r = p / stride * 2 * stride + p % stride, s = r + stride;
+    if (stride == kFirst) {
       v[r] = get(r);
       v[s] = get(s);
     }
     const V a = v[r], b = v[s];
     v[r] = add(a, b);
     v[s] = kFused ? sub_fused(a, b) : sub(a, b);
-    if (stride == kHalf) put(r, v[r], s, v[s]);
+    if (stride < kHalf) continue;
+    if (!kNeighbours) {
+      put(r, v[r], s, v[s]);
+    } else if (p % 2 == 1) {
+      put(r - 1, v[r - 1], r, v[r]);
+      put(s - 1, v[s - 1], s, v[s]);
+    }
   }
 }
 
@@ -133,7 +139,7 @@ template <class V, int Radix, class Row>
 __attribute__((noinline)) void join(typename V::Real* work, Row row, int64_t i, int64_t stride) {
   for (int64_t j = i; j < i + stride; j += kLanes) {
     V v[Radix];
-    butterflies<0, Radix / 2 * kLog2<Radix>, true>(
+    butterflies<0, 0, Radix / 2 * kLog2<Radix>, true, false>(
         v, [&](int r) SYLVESTER_LAMBDA { return load<V>(work + j + r * stride); },
         [&](int r, V a, int s, V b) SYLVESTER_LAMBDA { store_pair(row, j + r * stride, a, j + s * stride, b); });
   }

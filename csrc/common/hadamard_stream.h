@@ -10,92 +10,167 @@
 
 namespace {
 
-// The first part of Radix/4 times four vectors from element i (lane stages; with Group 64 also between the four) beside
-// the second part of one column: the vectors Group elements apart from element j on.
-template <int Group, int Radix, bool kFirst, bool kSecond, class V, class Row, class Last>
-SYLVESTER_INLINE void step(typename V::Real* work, Row& row, Last& last, int64_t i, int64_t j) {
-  V column[Radix];
-  const auto get = [&](int r) SYLVESTER_LAMBDA { return load<V>(work + j + r * Group); };
-  const auto put = [&](int r, V a, int s, V b)
-                       SYLVESTER_LAMBDA { store_pair(last, j + r * Group, a, j + s * Group, b); };
-  // Slice n of Radix
-  const auto second = [&]<int n>() SYLVESTER_LAMBDA {
-    constexpr int kLog = kLog2<Radix>;
-    if constexpr (kSecond) butterflies<n * kLog / 2, (n + 1) * kLog / 2, false>(column, get, put);
-  };
-  const auto four = [&]<int n>() SYLVESTER_LAMBDA {
-    V v[4];
-    const auto stage = [&]<int kStride>() SYLVESTER_LAMBDA {
-#pragma GCC unroll 4
-      for (int r = 0; r < 4; ++r) v[r] = butterfly<kStride>(kStride == 1 ? row.load(i + n * 16 + r * kLanes) : v[r]);
-    };
-    if constexpr (kFirst) stage.template operator()<1>();
-    second.template operator()<n>();
-    if constexpr (kFirst) stage.template operator()<2>();
-    second.template operator()<n + 1>();
-    if constexpr (kFirst) stage.template operator()<4>();
-    second.template operator()<n + 2>();
-    if constexpr (kFirst) stage.template operator()<8>();
-    second.template operator()<n + 3>();
-    if constexpr (kFirst) {
-      if constexpr (Group == 64) register_stages<2>(v);
-#pragma GCC unroll 4
-      for (int r = 0; r < 4; ++r) store(work + i + n * 16 + r * kLanes, v[r]);
-    }
-  };
-  four.template operator()<0>();
-  if constexpr (Radix >= 8) four.template operator()<4>();
-  if constexpr (Radix >= 16) {
-    four.template operator()<8>();
-    four.template operator()<12>();
+// Rows that load and store 32 elements as even and odd ones (even_odd.h): stride 1 is then between vectors, strides
+// 2 .. 16 inside them. What goes out needs registers of its own, so it waits in work until the block after next takes
+// its place.
+template <class Row>
+constexpr bool kEvenOdd = requires(Row& row) { row.load_even_odd(int64_t{}); };
+
+// Rows may ask for what they load kAhead bytes later: the order of the stores upsets the hardware's own fetching.
+constexpr int64_t kAhead = 8192;
+
+// Vector r of v from element i on; of even and odd two at a time, their butterflies done
+template <bool kAsEvenOdd, class Row, class V>
+SYLVESTER_INLINE void load_vector(Row& row, int64_t i, V* v, int r) {
+  if (kAsEvenOdd && r % 2 == 1) return;
+  if constexpr (requires { row.fetch(i); }) row.fetch(i);
+  if constexpr (!kAsEvenOdd) {
+    v[r] = row.load(i);
+  } else {
+    const auto [even, odd] = row.load_even_odd(i);
+    v[r] = add(even, odd);
+    v[r + 1] = sub(even, odd);
   }
 }
 
-// Blocks of Group · Radix in elements [i, i + count)
+// The first part of Radix vectors from element i (lane stages; with Group 64 also between each four), which go to `to`,
+// beside the second part of one column: the vectors Group elements apart from `from` on, the row's from element j on.
+// Of even and odd also beside a third part: the vectors that `to` held go to the row from element k on.
+template <int Group, int Radix, bool kFirst, bool kSecond, class V, class Row, class Last>
+SYLVESTER_INLINE void step(typename V::Real* to, typename V::Real* from, Row& row, Last& last, int64_t i, int64_t j,
+                           int64_t k) {
+  using Real = typename V::Real;
+  constexpr bool kRoomy = V::kRegisters >= 16;
+  constexpr int kAbreast = kRoomy && Radix >= 8 ? 8 : 4, kSlices = 4 * Radix / kAbreast;
+  // With Group 16 the stage between even and odd is the column's first.
+  constexpr int kDone = kEvenOdd<Last> && Group == 16 ? 1 : 0, kEach = Radix / 2 * (kLog2<Radix> - kDone);
+  V column[Radix];
+  const auto get = [&](int r) SYLVESTER_LAMBDA { return load<V>(from + r * Group); };
+  const auto put = [&](int r, V a, int s, V b) SYLVESTER_LAMBDA {
+    if constexpr (kEvenOdd<Last>) {
+      store(from + r * Group, a);
+      store(from + s * Group, b);
+    } else {
+      store_pair(last, j + r * Group, a, j + s * Group, b);
+    }
+  };
+  // Slice n of the stages over all vectors
+  const auto second = [&]<int n>() SYLVESTER_LAMBDA {
+    if constexpr (kSecond) {
+      constexpr int kFrom = n * kEach / kSlices, kTo = (n + 1) * kEach / kSlices;
+      butterflies<kDone, kFrom, kTo, false, kRoomy && Group == 16>(column, get, put);
+    }
+    if constexpr (kFirst && kSecond && kEvenOdd<Last>) {
+      constexpr int kPair = n * Radix / 2 / kSlices;
+      if constexpr (kPair < (n + 1) * Radix / 2 / kSlices) {
+        const Real* done = to + kPair * 2 * kLanes;
+        last.store_even_odd(k + kPair * 2 * kLanes, load<V>(done), load<V>(done + kLanes));
+      }
+    }
+  };
+  const auto some = [&]<int n>() SYLVESTER_LAMBDA {
+    V v[kAbreast];
+    const auto stage = [&]<int kStride>() SYLVESTER_LAMBDA {
+#pragma GCC unroll 8
+      for (int r = 0; kFirst && r < kAbreast; ++r) {
+        if constexpr (kStride == 1) load_vector<kEvenOdd<Last>>(row, i + (n * kAbreast + r) * kLanes, v, r);
+        v[r] = butterfly<kStride>(v[r]);
+      }
+    };
+    stage.template operator()<1>();
+    second.template operator()<4 * n>();
+    stage.template operator()<2>();
+    second.template operator()<4 * n + 1>();
+    stage.template operator()<4>();
+    second.template operator()<4 * n + 2>();
+    stage.template operator()<8>();
+    second.template operator()<4 * n + 3>();
+    if constexpr (kFirst) {
+      if constexpr (Group == 64) register_stages<kEvenOdd<Last> ? 1 : 0, 2>(v);
+#pragma GCC unroll 8
+      for (int r = 0; r < kAbreast; ++r) store(to + (n * kAbreast + r) * kLanes, v[r]);
+    }
+  };
+  some.template operator()<0>();
+  if constexpr (Radix > kAbreast) some.template operator()<1>();
+  if constexpr (Radix > 2 * kAbreast) {
+    some.template operator()<2>();
+    some.template operator()<3>();
+  }
+}
+
+// Blocks of Group · Radix in elements [i, i + count); element i of work is i & mask
 template <class V, int Group, int Radix, class Row, class Last>
-__attribute__((noinline)) void stream(typename V::Real* work, Row row, Last last, int64_t i, int64_t count) {
+__attribute__((noinline)) void stream(typename V::Real* work, Row row, Last last, int64_t i, int64_t count,
+                                      int64_t mask) {
+  using Real = typename V::Real;
   constexpr int64_t kBlock = Group * Radix, kSteps = Group / kLanes, kStep = kBlock / kSteps;
-  const int64_t end = i + count;
-  for (int64_t s = 0; s < kSteps; ++s) step<Group, Radix, true, false, V>(work, row, last, i + s * kStep, 0);
+  const auto finish = [&](const Real* from, int64_t begin) SYLVESTER_LAMBDA {
+    if constexpr (kEvenOdd<Last>) {
+      for (int64_t k = 0; k < kBlock; k += 2 * kLanes) {
+        last.store_even_odd(begin + k, load<V>(from + k), load<V>(from + k + kLanes));
+      }
+    }
+  };
+  const int64_t begin = i, end = i + count;
+  Real *to = work + (i & mask), *from = to;
+  for (int64_t s = 0; s < kSteps; ++s) {
+    step<Group, Radix, true, false, V>(to + s * kStep, to, row, last, i + s * kStep, 0, 0);
+  }
   for (i += kBlock; i < end; i += kBlock) {
+    from = to;
+    to = work + (i & mask);
+    // What the second block finds in its place goes where the first one will.
+    const int64_t before = i - kBlock, done = before > begin ? before - kBlock : begin;
     for (int64_t s = 0; s < kSteps; ++s) {
-      step<Group, Radix, true, true, V>(work, row, last, i + s * kStep, i - kBlock + s * kLanes);
+      step<Group, Radix, true, true, V>(to + s * kStep, from + s * kLanes, row, last, i + s * kStep,
+                                        before + s * kLanes, done + s * kStep);
     }
   }
-  const int64_t left = end - kBlock;
-  for (int64_t s = 0; s < kSteps; ++s) step<Group, Radix, false, true, V>(work, row, last, 0, left + s * kLanes);
+  if (count > kBlock) finish(from, end - 2 * kBlock);
+  for (int64_t s = 0; s < kSteps; ++s) {
+    step<Group, Radix, false, true, V>(to, to + s * kLanes, row, last, 0, end - kBlock + s * kLanes, 0);
+  }
+  finish(to, end - kBlock);
 }
 
 // Bases of a known size in elements [i, i + count)
 template <class V, class Row, class Last>
 SYLVESTER_INLINE void stream_bases(typename V::Real* work, const Row& row, const Last& last, int64_t i, int64_t count,
-                                   int64_t base) {
+                                   int64_t base, int64_t mask) {
   constexpr bool kRoomy = V::kRegisters >= 16;
-  if (base == 256) return stream<V, kRoomy ? 16 : 64, kRoomy ? 16 : 4>(work, row, last, i, count);
-  if (base == 512) return stream<V, 64, 8>(work, row, last, i, count);
+  if (base == 256) return stream<V, kRoomy ? 16 : 64, kRoomy ? 16 : 4>(work, row, last, i, count, mask);
+  if (base == 512) return stream<V, 64, 8>(work, row, last, i, count, mask);
   if constexpr (kRoomy) {
-    stream<V, 64, 16>(work, row, last, i, count);
+    stream<V, 64, 16>(work, row, last, i, count, mask);
   } else {
     for (const int64_t end = i + count; i < end; i += 1024) {
-      stream<V, 64, 4>(work, row, Work<V>{work}, i, 1024);
+      stream<V, 64, 4>(work, row, Work<V>{work}, i, 1024, mask);
       join<V, 4>(work, last, i, 256);
     }
   }
 }
 
-// As hadamard_row, for rows that are worth the larger code. work holds width elements, touched when block > 32,
-// and may be what row.load reads and row.store writes.
+// The mask of a work of two blocks for rows of blocks as long as this, or kWhole if work must be as long as the row
+constexpr int64_t kWhole = -1;
+template <class V>
+constexpr int64_t two_blocks(int64_t block) {
+  return kVectorUnits<V> && block <= (V::kRegisters >= 16 ? 1024 : 512) ? 2 * block - 1 : kWhole;
+}
+
+// As hadamard_row, for rows that are worth the larger code. work holds width elements, or mask + 1; it is touched when
+// block > 32, and one of width may be what row.load reads and row.store writes.
 template <class V, class Row>
-void hadamard_stream(typename V::Real* work, Row& row, int64_t width, int64_t block) {
+void hadamard_stream(typename V::Real* work, Row& row, int64_t width, int64_t block, int64_t mask = kWhole) {
   if constexpr (kVectorUnits<V>) {
     constexpr bool kRoomy = V::kRegisters >= 16;
     if (block < 64 || (block == 64 && !kRoomy)) return small_blocks<V>(row, width, block);
     if constexpr (kRoomy) {
-      if (block == 64) return stream<V, 16, 4>(work, row, row, 0, width);
+      if (block == 64) return stream<V, 16, 4>(work, row, row, 0, width, mask);
     }
-    if (block == 128) return stream<V, 16, 8>(work, row, row, 0, width);
+    if (block == 128) return stream<V, 16, 8>(work, row, row, 0, width, mask);
     const int64_t base = base_block<V>(block);
-    const auto run = [&](const auto& to, int64_t i, int64_t n) { stream_bases<V>(work, row, to, i, n, base); };
+    const auto run = [&](const auto& to, int64_t i, int64_t n) { stream_bases<V>(work, row, to, i, n, base, mask); };
     if (block == base) return run(row, 0, width);
     for (int64_t i = 0; i < width; i += block) joins<V>(work, row, i, block, base, run);
   } else {

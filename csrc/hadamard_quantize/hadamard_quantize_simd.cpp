@@ -17,6 +17,7 @@ struct Row {
   Real* out;
   const Real* pre;
 
+  SYLVESTER_INLINE void fetch(int64_t i) const { __builtin_prefetch(reinterpret_cast<const char*>(in + i) + kAhead); }
   SYLVESTER_INLINE V load(int64_t i) const {
     const V v = load_as<V>(in + i);
     if constexpr (kPre) return mul(v, ::load<V>(pre + i));

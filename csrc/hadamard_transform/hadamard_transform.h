@@ -2,7 +2,8 @@
 //
 //   in, out   rows × width elements of dtype, each row contiguous, rows follow each other; out may be in
 //   pre, post width elements in the arithmetic type (float; double for float64), or null
-//   work      work_size(block) floats when dtype is 16 bits wide, else may be null
+//   work      work_size(block) floats when dtype is 16 bits wide, else may be null; of blocks that stream two at a
+//             time pass through (two_blocks of common/hadamard_stream.h), or what is read from DRAM would push it out
 //   factor    of a block that is no power of two: H_m across the parts first, in out or work (common/hadamard_across.h)
 //
 // The kernel owns every tail: width is any multiple of block. One thread, no allocation, noexcept.
@@ -10,9 +11,10 @@
 // Count, an element: log2(block) additions, min(4, log2 block) shuffles (none at stride 8 with 8-lane registers), 1
 // multiplication (2 when scale has a low part), 2·size bytes. In cache the four arithmetic pipes bind; where two of
 // them add, that is (log2 n + 5) / 2 additions' time: 0.81 of n·log2 n ÷ add rate at n = 256, 0.75 at 1024, to which
-// blocks over 1024 add stores of 64 bytes for every factor of 8. bf16 needs 4.5 more operations and fp16 5.3 (1 and
-// 3.5; 2.7 each way), so in cache they stay behind fp32: 0.74 and 0.71 of its rate at n = 256 by this count.
-// From DRAM the 2·size bytes bind fp32 up to n = 1024.
+// blocks over 1024 add stores of 64 bytes for every factor of 8. bf16 needs 4 more operations (common/even_odd.h; up to
+// 1024, above it 4.5) and fp16 5.3 (2.7 each way), so in cache they stay behind fp32: bf16 at 13/17 = 0.76 of its rate
+// at n = 256 by this count and at 15/19 = 0.79 at 1024 (Zen 5 at AVX-512: 0.77 and 0.78). From DRAM the 2·size bytes
+// bind fp32 up to n = 4096 and no 16-bit row: its halved bytes take less time than it does.
 #pragma once
 
 #include <cstdint>

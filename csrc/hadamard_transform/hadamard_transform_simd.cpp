@@ -1,5 +1,5 @@
 #include "common/across_blocks.h"
-#include "common/convert.h"
+#include "common/even_odd.h"
 #include "common/hadamard_stream.h"
 #include "hadamard_transform/hadamard_transform.h"
 
@@ -26,6 +26,7 @@ struct Row {
     if (!kVectorUnits<V> && lo == 0) return mul(v, broadcast<V>(hi));
     return fma(v, broadcast<V>(hi), mul(v, broadcast<V>(lo)));
   }
+  SYLVESTER_INLINE void fetch(int64_t i) const { __builtin_prefetch(reinterpret_cast<const char*>(in + i) + kAhead); }
   SYLVESTER_INLINE V load(int64_t i) const {
     const V v = load_as<V>(in + i);
     if constexpr (kind == Epilogue::vectors) {
@@ -45,6 +46,14 @@ struct Row {
     requires(kind != Epilogue::vectors)
   {
     store_pair_as(out + i, scaled(a), out + j, scaled(b));
+  }
+  SYLVESTER_INLINE EvenOdd<V> load_even_odd(int64_t i) const
+    requires(std::is_same_v<T, bfloat16> && kind != Epilogue::vectors)
+  {
+    return ::load_even_odd<V>(in + i);
+  }
+  SYLVESTER_INLINE void store_even_odd(int64_t i, V even, V odd) const {
+    ::store_even_odd(out + i, scaled(even), scaled(odd));
   }
   SYLVESTER_INLINE V load_part(int64_t i, int64_t count) const {
     const V v = load_part_as<V>(in + i, count);
@@ -107,14 +116,15 @@ void run_rows(const Call& call) {
         continue;
       }
     }
-    const int64_t chunk = sylvester::hadamard_transform::work_size(call.block);
+    const int64_t mask = call.factor == nullptr ? two_blocks<V>(call.block) : kWhole;
+    const int64_t chunk = mask == kWhole ? sylvester::hadamard_transform::work_size(call.block) : width;
     for (int64_t i = 0; i < width; i += chunk) {
       Row<V, T, kind> part{row.in + i, row.out + i, pre ? pre + i : pre, post ? post + i : post, hi, lo};
       const int64_t count = i + chunk < width ? chunk : width - i;
       if (call.factor != nullptr) {
         run_factor(call, part, count);
       } else if constexpr (sizeof(T) != sizeof(Real)) {
-        hadamard_stream<V>(static_cast<Real*>(call.work), part, count, call.block);
+        hadamard_stream<V>(static_cast<Real*>(call.work), part, count, call.block, mask);
       }
     }
   }
