@@ -16,14 +16,18 @@ namespace {
 template <class Row>
 constexpr bool kEvenOdd = requires(Row& row) { row.load_even_odd(int64_t{}); };
 
-// Rows may ask for what they load kAhead bytes later: the order of the stores upsets the hardware's own fetching.
+// Rows may ask for what they load kAhead bytes later: stores out of order upset the hardware's own fetching. Group 16
+// stores in order; when that goes to memory (kToMemory) asking only costs.
 constexpr int64_t kAhead = 8192;
+template <int Group, class Row, class Last>
+constexpr bool kFetches =
+    requires(Row& row) { row.fetch(int64_t{}); } && !(Group == 16 && requires { requires Last::kToMemory; });
 
 // Vector r of v from element i on; of even and odd two at a time, their butterflies done
-template <bool kAsEvenOdd, class Row, class V>
+template <bool kAsEvenOdd, bool kFetch, class Row, class V>
 SYLVESTER_INLINE void load_vector(Row& row, int64_t i, V* v, int r) {
   if (kAsEvenOdd && r % 2 == 1) return;
-  if constexpr (requires { row.fetch(i); }) row.fetch(i);
+  if constexpr (kFetch) row.fetch(i);
   if constexpr (!kAsEvenOdd) {
     v[r] = row.load(i);
   } else {
@@ -73,7 +77,9 @@ SYLVESTER_INLINE void step(typename V::Real* to, typename V::Real* from, Row& ro
     const auto stage = [&]<int kStride>() SYLVESTER_LAMBDA {
 #pragma GCC unroll 8
       for (int r = 0; kFirst && r < kAbreast; ++r) {
-        if constexpr (kStride == 1) load_vector<kEvenOdd<Last>>(row, i + (n * kAbreast + r) * kLanes, v, r);
+        if constexpr (kStride == 1) {
+          load_vector<kEvenOdd<Last>, kFetches<Group, Row, Last>>(row, i + (n * kAbreast + r) * kLanes, v, r);
+        }
         v[r] = butterfly<kStride>(v[r]);
       }
     };

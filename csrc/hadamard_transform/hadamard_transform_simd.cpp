@@ -15,6 +15,7 @@ enum class Epilogue { one_term, two_terms, vectors };
 template <class V, class T, Epilogue kind>
 struct Row {
   using Real = typename V::Real;
+  static constexpr bool kToMemory = true;
   const T* in;
   T* out;
   const Real* pre;
