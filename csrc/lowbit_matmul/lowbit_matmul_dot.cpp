@@ -23,8 +23,8 @@ constexpr bool with_panels(Format, int64_t) { return false; }
 #else
 constexpr int kTileRows = kHalfSums ? 8 : 4, kTogether = 1;
 constexpr int alone(Format format) {
-  if (!kHalfSums || format == Format::trits) return 1;
-  return kParts == 2 && format != Format::int8 ? 2 : 3;
+  if (format == Format::trits) return 1;
+  return kParts == 1 || format == Format::int8 || (!kHalfSums && format == Format::binary) ? 3 : 2;
 }
 constexpr bool with_panels(Format format, int64_t rows) {
   if (!kHalfSums || format == Format::trits) return rows >= 8;
@@ -34,15 +34,22 @@ constexpr bool with_panels(Format format, int64_t rows) {
 constexpr int tile_rows(Format format) { return kTileRows > 4 && with_panels(format, 8) ? 4 : kTileRows; }
 // Registers of a group at a time: the sums of 8 rows by two would fill all 16
 constexpr int turn_of(int rows) { return kParts == 2 && rows == 8 ? 1 : kParts; }
-// Rows at a time: an unpacked panel serves many, else x, totals and y stay close
-constexpr int64_t block_rows(Format format) { return with_panels(format, kIntegerRows) ? kIntegerRows : 32; }
+// Rows at a time: an unpacked panel serves many, else x and the weights of a tile share the first-level cache
+constexpr int64_t block_rows(Format format) { return with_panels(format, kIntegerRows) ? kIntegerRows : 8; }
+// Groups that all blocks of rows pass over while the second-level cache holds them
+constexpr int64_t groups_abreast(int64_t units) {
+  constexpr int64_t kBytes = int64_t{1} << 18;
+  const int64_t groups = kBytes / (kUnitBytes * (units + 1)) / kTogether * kTogether;
+  return groups < kTogether ? kTogether : groups;
+}
 
 // Fields that one row reads between two shifts, each with sums of its own
 constexpr int places_of(Format format, int rows) {
   const int fields = format == Format::trits ? 4 : coding_of(format).fields;
   if (rows > (kHalfSums ? 1 : 2) || kParts > 2 || fields == 1) return 1;
   if (kHalfSums) return fields > 2 ? 2 : 1;
-  return fields < 4 ? fields : 4;
+  const int most = kParts == 1 || fields * rows > 8 ? 4 : 2;  // of 16 registers sums leave some for operands
+  return fields < most ? fields : most;
 }
 
 // Totals of rows [m, m + rows) and of groups from `group` on
@@ -133,16 +140,23 @@ struct Body {
 
   template <Format format>
   void run() const {
-    auto* totals = static_cast<int32_t*>(call.work);
     constexpr int64_t kRows = block_rows(format);
-    for (int64_t m = 0; m < call.x.rows; m += kRows) {
-      const int64_t rows = call.x.rows - m < kRows ? call.x.rows - m : kRows;
-      // Few rows: long streams. More: totals that are scaled while they are in the first-level cache.
-      const int64_t most = rows < 4 ? kTotals / rows : kTogether;
-      for (int64_t group = call.group_begin; group < call.group_end; group += most) {
-        const int64_t groups = call.group_end - group < most ? call.group_end - group : most;
-        Block<format>{call, totals, m, rows, group}.run(groups);
+    const int64_t all = call.group_end - call.group_begin;
+    const int64_t abreast = call.x.rows <= kRows ? all : groups_abreast(call.w.units);
+    for (int64_t begin = call.group_begin; begin < call.group_end; begin += abreast) {
+      const int64_t left = call.group_end - begin, end = begin + (left < abreast ? left : abreast);
+      for (int64_t m = 0; m < call.x.rows; m += kRows) {
+        block<format>(m, call.x.rows - m < kRows ? call.x.rows - m : kRows, begin, end);
       }
+    }
+  }
+  // Few rows: long streams. More: totals that are scaled while they are in the first-level cache.
+  template <Format format>
+  void block(int64_t m, int64_t rows, int64_t begin, int64_t end) const {
+    const int64_t most = rows < 4 ? kTotals / rows : kTogether;
+    for (int64_t group = begin; group < end; group += most) {
+      Block<format>{call, static_cast<int32_t*>(call.work), m, rows, group}.run(end - group < most ? end - group
+                                                                                                   : most);
     }
   }
 };
