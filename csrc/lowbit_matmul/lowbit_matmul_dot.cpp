@@ -67,14 +67,15 @@ struct Block {
   template <int kRows, int kGroups>
   __attribute__((noinline)) int64_t direct(int64_t r, int64_t first, int64_t step) const {
     constexpr int kTurn = turn_of(kRows);
-    for (; r + kRows <= rows; r += kRows) {
+    const int64_t groups_step = step * rows * kLanes;
+    for (int32_t* to = total(first, r); r + kRows <= rows; r += kRows, to += kRows * kLanes) {
       for (int part = 0; part < kParts; part += kTurn) {
         const uint8_t* from[kGroups];
         for (int g = 0; g < kGroups; ++g) from[g] = weights(first + g * step) + part * kWidth;
         Direct<format, places_of(format, kRows), kRows, kGroups, kTurn> product;
         product.run(x(r), call.x.stride, from, call.w.units);
         product.for_sums([&](int i, int g, int p) SYLVESTER_LAMBDA {
-          store_words(total(first + g * step, r + i) + (part + p) * kLaneRows, product.total[i][g][p]);
+          store_words(to + g * groups_step + i * kLanes + (part + p) * kLaneRows, product.total[i][g][p]);
         });
       }
     }
@@ -85,6 +86,7 @@ struct Block {
   SYLVESTER_INLINE void all_rows(int64_t first, int64_t step) const {
     int64_t r = 0;
     if constexpr (kRows >= 8) r = direct<8, kGroups>(r, first, step);
+    if (r == rows) return;
     if constexpr (kRows >= 4) r = direct<4, kGroups>(r, first, step);
     if constexpr (kRows >= 2) r = direct<2, kGroups>(r, first, step);
     direct<1, kGroups>(r, first, step);
@@ -100,17 +102,18 @@ struct Block {
   template <class T>
   void write(int64_t groups) const {
     constexpr Coding kCoding = coding_of(format);
+    const int64_t stride = call.y_stride;
+    const int32_t *sum = totals, *sums = call.x.sums + m;
+    const float* scales = call.x.scale + m;
     for (int64_t g = 0; g < groups; ++g) {
       const Columns<Vector> columns(call.w, group + g);
       const int64_t count = columns_of(call.w, group + g);
-      T* y = static_cast<T*>(call.y) + m * call.y_stride + (group + g) * kGroup;
-      for (int64_t r = 0; r < rows; ++r, y += call.y_stride) {
+      T* y = static_cast<T*>(call.y) + m * stride + (group + g) * kGroup;
+      for (int64_t r = 0; r < rows; ++r, y += stride, sum += kLanes) {
         Words acc[kParts];
-        const Words shift = all_words(call.x.sums[m + r]) * uint32_t{kCoding.zero};
-        for (int p = 0; p < kParts; ++p) {
-          acc[p] = load_words(total(g, r) + p * kLaneRows) * uint32_t{kCoding.mult} - shift;
-        }
-        const Vector scale = mul(broadcast<Vector>(call.x.scale[m + r]), columns.scale);
+        const Words shift = all_words(sums[r]) * uint32_t{kCoding.zero};
+        for (int p = 0; p < kParts; ++p) acc[p] = load_words(sum + p * kLaneRows) * uint32_t{kCoding.mult} - shift;
+        const Vector scale = mul(broadcast<Vector>(scales[r]), columns.scale);
         store_columns<Vector, T>(y, fma(to_vector(acc), scale, columns.bias), count);
       }
     }
