@@ -52,14 +52,15 @@ constexpr int places_of(Format format, int rows) {
   return fields < most ? fields : most;
 }
 
-// Totals of rows [m, m + rows) and of groups from `group` on
+// Totals of rows [m, m + rows) and of every apart-th group from `begin` on
 template <Format format>
 struct Block {
   const Integer& call;
   int32_t* totals;
-  int64_t m, rows, group;
+  int64_t m, rows, begin, apart;
 
-  const uint8_t* weights(int64_t g) const { return call.w.layout + (group + g) * call.w.units * kUnitBytes; }
+  int64_t group(int64_t g) const { return begin + g * apart; }
+  const uint8_t* weights(int64_t g) const { return call.w.layout + group(g) * call.w.units * kUnitBytes; }
   const int8_t* x(int64_t r) const { return call.x.x + (m + r) * call.x.stride; }
   int32_t* total(int64_t g, int64_t r) const { return totals + (g * rows + r) * kLanes; }
 
@@ -106,9 +107,9 @@ struct Block {
     const int32_t *sum = totals, *sums = call.x.sums + m;
     const float* scales = call.x.scale + m;
     for (int64_t g = 0; g < groups; ++g) {
-      const Columns<Vector> columns(call.w, group + g);
-      const int64_t count = columns_of(call.w, group + g);
-      T* y = static_cast<T*>(call.y) + m * stride + (group + g) * kGroup;
+      const Columns<Vector> columns(call.w, group(g));
+      const int64_t count = columns_of(call.w, group(g));
+      T* y = static_cast<T*>(call.y) + m * stride + group(g) * kGroup;
       for (int64_t r = 0; r < rows; ++r, y += stride, sum += kLanes) {
         Words acc[kParts];
         const Words shift = all_words(sums[r]) * uint32_t{kCoding.zero};
@@ -153,14 +154,19 @@ struct Body {
       }
     }
   }
-  // Few rows: long streams. More: totals that are scaled while they are in the first-level cache.
   template <Format format>
   void block(int64_t m, int64_t rows, int64_t begin, int64_t end) const {
-    const int64_t most = rows < 4 ? kTotals / rows : kTogether;
-    for (int64_t group = begin; group < end; group += most) {
-      Block<format>{call, static_cast<int32_t*>(call.work), m, rows, group}.run(end - group < most ? end - group
-                                                                                                   : most);
+    Block<format> block{call, static_cast<int32_t*>(call.work), m, rows, begin, 1};
+    if (rows < 4) {  // long streams
+      for (const int64_t most = kTotals / rows; block.begin < end; block.begin += most) {
+        block.run(end - block.begin < most ? end - block.begin : most);
+      }
+      return;
     }
+    // Few totals, scaled while they are in the first-level cache
+    block.apart = (end - begin) / kTogether;
+    for (; block.begin < begin + block.apart; ++block.begin) block.run(kTogether);
+    for (block.begin = begin + kTogether * block.apart; block.begin < end; ++block.begin) block.run(1);
   }
 };
 
