@@ -18,8 +18,8 @@ struct Direct {
   static constexpr int64_t kPerUnit = (Cut::kCount + kClasses - 1) / kClasses;
   static constexpr int64_t units_of(int c) { return most_dots(Cut::largest(c)) / kPerUnit; }
   static constexpr int64_t kInner = units_of(kClasses - 1), kOuter = units_of(0) / kInner * kInner;
-  // Bytes, of each group: what memory sends before the first of them is here. Few rows of x leave time for little else.
-  static constexpr int64_t kAhead = 3072;
+  // Bytes, of all groups: what memory sends before the first of them is here. Few rows of x leave time for little else.
+  static constexpr int64_t kFlight = 9 << 10, kAhead = kFlight / kGroups;
 
   Sums sum[kClasses][kRows][kGroups][kTurn];
   Words total[kRows][kGroups][kTurn];
