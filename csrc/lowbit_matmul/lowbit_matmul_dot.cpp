@@ -11,7 +11,7 @@ using sylvester::lowbit_matmul::kIntegerRows;
 using sylvester::lowbit_matmul::kTotals;
 
 // Tiles of products that decode as they go. With 32 registers decoding is free, or nearly, for any number of rows; else
-// a panel is unpacked for more rows than a tile has, and for as many where decoding is slow.
+// a panel is unpacked for more than 8 rows, for as many where decoding is slow, and for none where nothing is decoded.
 #if defined(SYLVESTER_LEVEL_avx512vnni)
 constexpr int kTileRows = 8, kTogether = 2;
 constexpr int alone(Format format) { return format == Format::trits ? 2 : 3; }  // groups at a time for one row
@@ -27,8 +27,9 @@ constexpr int alone(Format format) {
   return kParts == 1 || format == Format::int8 || (!kHalfSums && format == Format::binary) ? 3 : 2;
 }
 constexpr bool with_panels(Format format, int64_t rows) {
-  if (!kHalfSums || format == Format::trits) return rows >= 8;
-  return kParts == 2 && rows >= (format == Format::int8 ? 8 : 9);
+  if (format == Format::trits) return rows >= 8;
+  if (format == Format::int8) return kParts == 2 && kHalfSums && rows >= 8;
+  return kParts == 2 && rows >= 9;
 }
 #endif
 constexpr int tile_rows(Format format) { return kTileRows > 4 && with_panels(format, 8) ? 4 : kTileRows; }
