@@ -157,17 +157,14 @@ struct Body {
   }
   template <Format format>
   void block(int64_t m, int64_t rows, int64_t begin, int64_t end) const {
-    Block<format> block{call, static_cast<int32_t*>(call.work), m, rows, begin, 1};
-    if (rows < 4) {  // long streams
-      for (const int64_t most = kTotals / rows; block.begin < end; block.begin += most) {
-        block.run(end - block.begin < most ? end - block.begin : most);
-      }
-      return;
+    const int64_t all = end - begin, together = rows < 4 ? kTotals / rows : kTogether;
+    // Long streams for few rows. More have few totals, scaled while they are in the first-level cache.
+    const int64_t apart = rows < 4 ? 1 : all / kTogether, tiled = rows < 4 ? 0 : apart * kTogether;
+    for (int64_t done = 0, groups; done < all; done += groups) {
+      groups = done < tiled ? kTogether : rows < 4 && all - done > together ? together : rows < 4 ? all - done : 1;
+      const int64_t first = begin + (done < tiled ? done / kTogether : done);
+      Block<format>{call, static_cast<int32_t*>(call.work), m, rows, first, apart}.run(groups);
     }
-    // Few totals, scaled while they are in the first-level cache
-    block.apart = (end - begin) / kTogether;
-    for (; block.begin < begin + block.apart; ++block.begin) block.run(kTogether);
-    for (block.begin = begin + kTogether * block.apart; block.begin < end; ++block.begin) block.run(1);
   }
 };
 
