@@ -16,7 +16,8 @@ using sylvester::FactorSums;
 template <class V, class Put>
 void listed_rows(const FactorSums& f, const typename V::Real* buffer, const Put& put) {
   const uint64_t* word = f.words;
-  for (int g = 0; g < groups_of(f.order); ++g) {
+  const bool folded = paired(f.m), turn = turned(f.m);
+  for (int g = 0, groups = groups_of(f.m); g < groups; ++g) {
     V s[kSums], y[kGroupRows];
     const uint64_t longest = *word++;
     for (uint64_t t = 0; t < longest; ++t, word += kSums / 4) {
@@ -26,9 +27,10 @@ void listed_rows(const FactorSums& f, const typename V::Real* buffer, const Put&
         s[n] = t == 0 ? x : add(s[n], x);
       }
     }
-    rows_of_sums(s, y);
-    const int start = group_start(f.order, g);
-    for (int k = g * kGroupRows; k < start + kGroupRows; ++k) put(k, y[k - start]);
+    folded ? folded_rows(s, y) : turn ? turned_rows(s, y) : plain_rows(s, y);
+    for (int k = 0; k < kGroupRows; ++k) {
+      if (f.plan->rows[g][k] >= 0) put(f.plan->rows[g][k], y[k]);
+    }
   }
 }
 
@@ -36,24 +38,33 @@ void listed_rows(const FactorSums& f, const typename V::Real* buffer, const Put&
 template <class V>
 void listed_column(const FactorSums& f, const typename V::Real* in, typename V::Real* out, int64_t stride) {
   using Real = typename V::Real;
-  const int64_t negative = f.order * kLanes;
-  alignas(64) Real u[2 * sylvester::kLargestFactor * kLanes];
-  const auto keep = [&](Real* to, int k, V x) {
-    store(to + k * kLanes, x);
-    store(to + negative + k * kLanes, negated(x));
+  const int64_t size = f.order * kLanes;
+  alignas(64) Real u[2 * (sylvester::kLargestFactor + 1) * kLanes];
+  const auto complete = [&](Real* w) {
+    for (int64_t k = 0; k < size; k += kLanes) store(w + size + k, negated(load<V>(w + k)));
+    store(w + 2 * size, negated(zero<V>()));
   };
-  store(u + 2 * negative, negated(zero<V>()));
+  if (turned(f.m)) {
+    for (int j = 0; j < f.m / 4; ++j) {
+      V sums[4], own[4];
+      turned_inputs(f.transpose, in + j * stride, f.m / 4 * stride, sums, own);
+      for (int k = 0; k < 4; ++k) {
+        store(u + (4 * j + k) * kLanes, sums[k]);
+        store(out + (k * (f.m / 4) + j) * stride, own[k]);
+      }
+    }
+    complete(u);
+    return listed_rows<V>(f, u, [&](int k, V y) { store(out + k * stride, add(load<V>(out + k * stride), y)); });
+  }
   if (f.order == f.m) {
-    for (int k = 0; k < f.m; ++k) keep(u, k, load<V>(in + k * stride));
+    for (int k = 0; k < f.m; ++k) store(u + k * kLanes, load<V>(in + k * stride));
+    complete(u);
     return listed_rows<V>(f, u, [&](int k, V y) { store(out + k * stride, y); });
   }
-  Real* const v = u + 2 * negative + kLanes;
-  for (int k = 0; k < f.order; ++k) {
-    const V a = load<V>(in + k * stride), b = load<V>(in + (k + f.order) * stride);
-    keep(u, k, add(a, b));
-    keep(v, k, sub(a, b));
-  }
-  store(v + 2 * negative, negated(zero<V>()));
+  Real* const v = u + 2 * size + kLanes;
+  folded_inputs<V>(f.plan->pairs, f.order, in, u, v - u, stride);
+  complete(u);
+  complete(v);
   const auto part = [&](const Real* w, Real two, int64_t first) {
     listed_rows<V>(f, w, [&](int k, V y) {
       store(out + first + k * stride, fma(load<V>(in + first + k * stride), broadcast<V>(two), y));
@@ -88,6 +99,7 @@ void across(const FactorSums& f, const typename V::Real* in, typename V::Real* o
       case 108: return fixed.template operator()<108>();
       case 124: return fixed.template operator()<124>();
       case 148: return fixed.template operator()<148>();
+      case 172: return fixed.template operator()<172>();
       default: break;
     }
   }

@@ -13,6 +13,7 @@
 namespace sylvester {
 namespace {
 
+// Throws if H_m is none
 std::vector<int8_t> matrix(int m) {
   std::vector<int8_t> h(static_cast<size_t>(m) * m);
   hadamard_matrix(m, h.data());
@@ -27,23 +28,23 @@ std::vector<int8_t> matrix(int m) {
 }
 
 struct Kept {
+  Plan plan;
   std::vector<uint64_t> words;
   FactorSums sums;
 };
 
 std::unique_ptr<Kept> make(int m, bool transpose) {
-  const std::vector<int8_t> h = matrix(m);
+  auto kept = std::make_unique<Kept>(Kept{Planner(m, transpose).plan(), {}, {}});
   const int order = order_of(m);
   const uint64_t nothing = static_cast<uint64_t>(2 * order) * 0x0001000100010001;
-  const auto sign = [&](int i, int j) { return entry_of_sums(h.data(), m, transpose, i, j); };
-  auto kept = std::make_unique<Kept>();
   std::vector<uint64_t>& words = kept->words;
-  for (int g = 0; g < groups_of(order); ++g) {
+  for (int g = 0; g < groups_of(m); ++g) {
     const size_t start = words.size();
     uint64_t counts[kSums] = {}, longest = 0;
     words.push_back(0);
-    for (int j = 0; j < order; ++j) {
-      const int place = place_of(sign, group_start(order, g), j), sum = place / 2;
+    for (int n = 0; n < order; ++n) {
+      const int j = input_of(m, g, n), place = kept->plan.place[g][j], sum = place / 2;
+      if (place == Plan::kNowhere) continue;
       const uint64_t row = counts[sum]++;
       if (row == longest) {
         ++longest;
@@ -54,7 +55,7 @@ std::unique_ptr<Kept> make(int m, bool transpose) {
     }
     words[start] = longest;
   }
-  kept->sums = {m, order, transpose, words.data()};
+  kept->sums = {m, order, transpose, &kept->plan, words.data()};
   return kept;
 }
 

@@ -47,6 +47,7 @@ class Character {
   constexpr int q() const { return q_; }
   // χ(a − b)
   constexpr int between(int a, int b) const { return of_[a == b ? 0 : plus(a, b, p_ - 1)]; }
+  constexpr int negative(int a) const { return plus(0, a, p_ - 1); }
 
  private:
   // a + factor·b, digit by digit
