@@ -2,11 +2,11 @@
 // butterflies inside the parts (hadamard.h, hadamard_stream.h with blocks of 2^k).
 //
 // Columns go through a buffer in the first-level cache, which the sums are taken from. Orders that models have are
-// unrolled (hadamard_fixed.h); other orders, and the scalar level, read lists (hadamard_factor.h): one load an
-// addition. Either way a sum takes its inputs in ascending order, so levels agree bit for bit.
+// unrolled (hadamard_columns.h); other orders, and the scalar level, read lists (hadamard_factor.h): one load an
+// addition. Either way a sum takes its inputs in the plan's order, so levels agree bit for bit.
 #pragma once
 
-#include "common/hadamard_fixed.h"
+#include "common/hadamard_columns.h"
 
 namespace {
 
@@ -62,7 +62,8 @@ void listed_column(const FactorSums& f, const typename V::Real* in, typename V::
     return listed_rows<V>(f, u, [&](int k, V y) { store(out + k * stride, y); });
   }
   Real* const v = u + 2 * size + kLanes;
-  folded_inputs<V>(f.plan->pairs, f.order, in, u, v - u, stride);
+  const auto rows = [&](int k, int n) -> int64_t { return f.plan->pairs[k][n]; };
+  folded_inputs<V>(f.order, rows, in, u, v, stride, 0, f.order / 2 - 1);
   complete(u);
   complete(v);
   const auto part = [&](const Real* w, Real two, int64_t first) {

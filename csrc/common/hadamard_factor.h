@@ -4,15 +4,17 @@
 //
 //   rows      Any four rows. Up to sign, the column of signs that they have at an input is one of eight, so an input
 //             goes into one of eight sums: n/4 + 2 additions an output. (One row after the other takes n − 1.)
-//   turned    Williamson's, of four circulants of n = m/4. Signs at a lag t > 0 have the product −a_0 b_0 c_0 d_0, so all
-//             four rows i take one of the same four sums of the inputs j (±1, three signs equal), each another one:
-//             4 n additions for n rows, in two sums a row. At t = 0 they take the other four, which differ in an even
-//             number of signs. All groups are alike but for the j they start at.
-//   folded    Paley's second matrix: with C and u = x0 + x1, v = x0 − x1 of n = m/2 rows, y0 = C u − v = (C + I) u − 2 x0
-//             and y1 = C v + u = (C + I) v + 2 x1. Entries of C + I depend on (i − j)² only, so with s = w_j + w_−j and
-//             d = w_j − w_−j rows ±i are E ± D, and input pair j is one term, ±s_j of E or ±d_j of D. Two such pairs of
-//             rows are made of four sums for E and four for D. Half of the time a pair of rows that agrees on which
-//             of s_j and d_j it takes saves a term, so rows are matched that agree often: n/6 + 4 additions an output.
+//   turned    Williamson's, of four circulants of n = m/4. Signs at a lag t > 0 have the product −a_0 b_0 c_0 d_0, so
+//             all rows i take one of the same four sums of inputs j, in which one sign differs from three, and each
+//             another: 4 n additions for rows i. At t = 0 they take the other four, of which an even number of signs
+//             differ. A group has rows i, a row two sums (odd and even t), and groups are alike but for where they
+//             start.
+//   folded    Paley's second matrix: with C and u = x0 + x1, v = x0 − x1 of n = m/2 rows, y0 = C u − v = (C + I) u
+//             − 2 x0 and y1 = C v + u = (C + I) v + 2 x1. Entries of C + I are c(i − j) with c(−i) = c(i). So with
+//             s = w_j + w_−j and d = w_j − w_−j rows ±i are E ± D, to which pair j gives one term: ±s to E where
+//             c(i − j) and c(i + j) agree, else ±d to D. Two such pairs of rows are made of four sums for E and four
+//             for D. A term that both take is added once, so rows are matched that often take the same: n/6 + 2
+//             additions an output.
 #pragma once
 
 #include "common/hadamard_matrix.h"
@@ -109,7 +111,8 @@ class Planner {
   static constexpr uint8_t two_rows(int first, int second, bool last) {
     if (first == 0 && second == 0) return Plan::kNowhere;
     const int sum = first == 0 ? 1 : second == 0 ? 0 : first == second ? 2 : 3;
-    return static_cast<uint8_t>((sum + (last ? kSums / 2 : 0)) << 1 | (first < 0 || (first == 0 && second < 0) ? 1 : 0));
+    return static_cast<uint8_t>((sum + (last ? kSums / 2 : 0)) << 1 |
+                                (first < 0 || (first == 0 && second < 0) ? 1 : 0));
   }
 
   constexpr void group(int g, int a, int b) {

@@ -20,7 +20,7 @@
     bfloat16, float16  float32       as x, rounded once
     float64            float64       float64
 
-Cost: x read once, y written once; k additions an element, and m/8 + 4 (Paley II) or m/4 + 2 for H_m.
+Cost: x read once, y written once; k additions an element, and m/12 + 5 (Paley II) or m/4 + 2 for H_m.
 Determinism: the same bits for any thread count, level, batch and stride. Butterflies run in ascending stride, so the
 error is that of k roundings, m/8 + 5 for a factor and at most three for scale, pre and post.
 Gradient: dx is the same operator with H transposed and pre and post swapped; differentiable any number of times.
