@@ -9,7 +9,7 @@
 //
 // Four additions, two loads and 0.7 stores a cycle (Zen 5): the additions of 108 and more would take 3.4, 4.4 and 11.5
 // cycles for 16 elements, and their columns, in the second-level cache, take 6.2, 7.0 and 16. A stride of 512 bytes or
-// more, of which a first-level cache of 64 sets keeps 96 lines, costs 148 one of them.
+// more, of which a first-level cache of 64 sets keeps 96 lines, costs 148 one of these cycles.
 #pragma once
 
 #include "common/hadamard_fixed.h"
@@ -99,7 +99,9 @@ void paired_columns(const typename V::Real* in, typename V::Real* out, int64_t b
       paired_rows<V, M>(w, -2, in + c, out + c, part, next, next_w, 0);
       paired_rows<V, M>(w + kHalf, 2, in + c + half, out + c + half, part, next, next_w,
                         kStep<V, M> * kTimes<M, kAbreast<V>>);
-      std::swap(w, next_w);
+      Real* const done = w;
+      w = next_w;
+      next_w = done;
     }
   }
 }
