@@ -46,8 +46,8 @@ SYLVESTER_INLINE void plain_rows(const V (&s)[kSums], V (&y)[kGroupRows]) {
 // E ± D of two rows of E and two of D
 template <class V>
 SYLVESTER_INLINE void folded_rows(const V (&s)[kSums], V (&y)[kGroupRows]) {
-  const V e0 = add(s[0], add(s[2], s[3])), e1 = add(s[1], sub_fused(s[2], s[3]));
-  const V d0 = add(s[4], add(s[6], s[7])), d1 = add(s[5], sub(s[6], s[7]));
+  const V e0 = add_fused(s[0], add(s[2], s[3])), e1 = add(s[1], sub_fused(s[2], s[3]));
+  const V d0 = add_fused(s[4], add(s[6], s[7])), d1 = add(s[5], sub_fused(s[6], s[7]));
   y[0] = add(e0, d0);
   y[1] = sub_fused(e0, d0);
   y[2] = add(e1, d1);
