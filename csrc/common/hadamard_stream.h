@@ -105,7 +105,14 @@ SYLVESTER_INLINE void step(typename V::Real* to, typename V::Real* from, Row& ro
   }
 }
 
-// Blocks of Group · Radix in elements [i, i + count); element i of work is i & mask
+// Rows that look their places up once a block
+template <class Row>
+SYLVESTER_INLINE void enter(Row& row, int64_t i) {
+  if constexpr (requires { row.enter(i); }) row.enter(i);
+}
+
+// Blocks of Group · Radix in elements [i, i + count); element i of work is i & mask. What a block loads is stored at
+// the latest by the block two before it.
 template <class V, int Group, int Radix, class Row, class Last>
 __attribute__((noinline)) void stream(typename V::Real* work, Row row, Last last, int64_t i, int64_t count,
                                       int64_t mask) {
@@ -120,6 +127,7 @@ __attribute__((noinline)) void stream(typename V::Real* work, Row row, Last last
   };
   const int64_t begin = i, end = i + count;
   Real *to = work + (i & mask), *from = to;
+  enter(row, i);
   for (int64_t s = 0; s < kSteps; ++s) {
     step<Group, Radix, true, false, V>(to + s * kStep, to, row, last, i + s * kStep, 0, 0);
   }
@@ -127,6 +135,8 @@ __attribute__((noinline)) void stream(typename V::Real* work, Row row, Last last
     from = to;
     to = work + (i & mask);
     // What the second block finds in its place goes where the first one will.
+    enter(row, i);
+    enter(last, i - kBlock);
     const int64_t before = i - kBlock, done = before > begin ? before - kBlock : begin;
     for (int64_t s = 0; s < kSteps; ++s) {
       step<Group, Radix, true, true, V>(to + s * kStep, from + s * kLanes, row, last, i + s * kStep,
@@ -134,6 +144,7 @@ __attribute__((noinline)) void stream(typename V::Real* work, Row row, Last last
     }
   }
   if (count > kBlock) finish(from, end - 2 * kBlock);
+  enter(last, end - kBlock);
   for (int64_t s = 0; s < kSteps; ++s) {
     step<Group, Radix, false, true, V>(to, to + s * kLanes, row, last, 0, end - kBlock + s * kLanes, 0);
   }

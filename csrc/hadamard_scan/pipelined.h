@@ -1,6 +1,8 @@
-// The recurrence for full Hadamard widths of a few register blocks (512 and 1024 at avx512, 128 and 256 at avx2).
+// The recurrence for full Hadamard widths of a few register blocks (512 and 1024 at avx512, 128 and 256 at avx2): a
+// lone row pipelines its own steps, several rows take turns.
 #pragma once
 
+#include "common/hadamard_stream.h"
 #include "hadamard_scan/step.h"
 
 namespace {
@@ -72,6 +74,55 @@ void run_pipelined(const Coefficients<V>& c, typename V::Real* work, typename V:
       for (int64_t i = 0; i < kWidth; i += kLanes) store(state + i, row.load(i));
     }
   }
+}
+
+// Rows in turn, step after step, as one stream of blocks: the shuffles of one beside the additions of the one before.
+// One copy loads, another stores.
+template <class V, Mode mode, Out kOut>
+struct StreamedRows {
+  using Real = typename V::Real;
+  // The output of a step is the state of the next, and near: stores bound a step that also writes its state.
+  static constexpr bool kReadsOutput = kOut == Out::cached && mode <= Mode::modrelu;
+  const Coefficients<V> c;  // a copy: behind a reference every store would make the compiler reload it
+  Real* const* states;
+  const Steps<Real>* steps;
+  int64_t first, count, rows, width;
+  int64_t begin = 0;
+  bool keeps_state = true;
+  const Real* from = nullptr;
+  Real* state = nullptr;
+  const Real* drive = nullptr;
+  const Real* ahead = nullptr;
+  Real* out = nullptr;
+
+  SYLVESTER_INLINE void enter(int64_t i) {
+    const int64_t block = i / width, r = block % rows, k = first + block / rows;
+    begin = i;
+    from = state = states[r];
+    drive = steps->drive[r][k];
+    ahead = steps->ahead[r][k];
+    if constexpr (kOut != Out::none) out = steps->out[r][k];
+    if constexpr (kReadsOutput) {
+      if (k > first) from = steps->out[r][k - 1];
+      keeps_state = k + 1 == count;
+    }
+  }
+  SYLVESTER_INLINE V load(int64_t i) const { return ::load<V>(from + (i - begin)); }
+  SYLVESTER_INLINE void store(int64_t i, V y) const {
+    const V next = c.template next<mode, kOut>(y, i - begin, drive, ahead, out);
+    if (keeps_state) ::store(state + (i - begin), next);
+  }
+};
+
+// work: 2 rows; more than one row
+template <class V, Mode mode, Out kOut, int Radix>
+void run_streamed(const Coefficients<V>& c, typename V::Real* work, typename V::Real* const* states,
+                  const Steps<typename V::Real>& steps, int64_t first, int64_t count, int64_t rows) {
+  constexpr int64_t kWidth = Radix * kRegisterBlock<V>;
+  constexpr int kGroup = kWidth == 128 ? 16 : 64;
+  if (first == count) return;
+  const StreamedRows<V, mode, kOut> row{c, states, &steps, first, count, rows, kWidth};
+  stream<V, kGroup, kWidth / kGroup>(work, row, row, 0, (count - first) * rows * kWidth, 2 * kWidth - 1);
 }
 
 }  // namespace

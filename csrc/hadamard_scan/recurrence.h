@@ -90,9 +90,18 @@ bool is_in_registers(const Problem& p) {
   return kVectorUnits<V> && p.block == p.width && p.width >= kLanes && p.width <= kRegisterBlock<V>;
 }
 
+constexpr int64_t kStreamedRows = 4;
+
+// Register blocks that make a row of one Hadamard block; 0 where none do
+template <class V>
+int64_t blocks_of(const Problem& p) {
+  return kVectorUnits<V> && p.block == p.width ? p.width / kRegisterBlock<V> : 0;
+}
+
 // How many rows run() likes to get at once
 template <class V>
 int64_t group_rows(const Problem& p) {
+  if (blocks_of<V>(p) == 2 || blocks_of<V>(p) == 4) return kStreamedRows;
   if (!is_in_registers<V>(p)) return 1;
   const int64_t fit = kRegisterBlock<V> / p.width;
   return fit < kMaxTileRows ? fit : kMaxTileRows;
@@ -124,13 +133,21 @@ void run(const Problem& p, typename V::Real* work, typename V::Real* const* stat
       }
     }
   }
+  if constexpr (kVectorUnits<V>) {
+    if (rows > 1 && blocks_of<V>(p) == 2) {
+      return run_streamed<V, mode, kOut, 2>(c, work, states, steps, first, count, rows);
+    }
+    if (rows > 1 && blocks_of<V>(p) == 4) {
+      return run_streamed<V, mode, kOut, 4>(c, work, states, steps, first, count, rows);
+    }
+  }
   for (int64_t r = 0; r < rows; ++r) {
     if constexpr (kVectorUnits<V>) {  // the scalar level is for comparing: small before fast
-      if (p.block == p.width && p.width == 2 * kRegisterBlock<V>) {
+      if (blocks_of<V>(p) == 2) {
         run_pipelined<V, mode, kOut, 2>(c, work, states[r], steps, r, first, count);
         continue;
       }
-      if (p.block == p.width && p.width == 4 * kRegisterBlock<V>) {
+      if (blocks_of<V>(p) == 4) {
         run_pipelined<V, mode, kOut, 4>(c, work, states[r], steps, r, first, count);
         continue;
       }
