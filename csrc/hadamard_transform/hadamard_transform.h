@@ -13,8 +13,8 @@
 // them add, that is (log2 n + 5) / 2 additions' time: 0.81 of n·log2 n ÷ add rate at n = 256, 0.75 at 1024, to which
 // blocks over 1024 add stores of 64 bytes for every factor of 8. bf16 needs 4 more operations (common/even_odd.h; up to
 // 1024, above it 4.5) and fp16 5.3 (2.7 each way), so in cache they stay behind fp32: bf16 at 13/17 = 0.76 of its rate
-// at n = 256 by this count and at 15/19 = 0.79 at 1024 (Zen 5 at AVX-512: 0.77 and 0.78). From DRAM the 2·size bytes
-// bind fp32 up to n = 4096 and no 16-bit row: its halved bytes take less time than it does.
+// at n = 256 by this count and at 15/19 = 0.79 at 1024 (Zen 5 at AVX-512: 0.73-0.77 and 0.78). From DRAM the 2·size
+// bytes bind fp32 up to n = 4096 and no 16-bit row: its halved bytes take less time than it does.
 #pragma once
 
 #include <cstdint>
