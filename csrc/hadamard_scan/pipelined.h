@@ -125,4 +125,11 @@ void run_streamed(const Coefficients<V>& c, typename V::Real* work, typename V::
   stream<V, kGroup, kWidth / kGroup>(work, row, row, 0, (count - first) * rows * kWidth, 2 * kWidth - 1);
 }
 
+template <class V, Mode mode, Out kOut, int Radix>
+void run_wide(const Coefficients<V>& c, typename V::Real* work, typename V::Real* const* states,
+              const Steps<typename V::Real>& steps, int64_t first, int64_t count, int64_t rows) {
+  if (rows == 1) return run_pipelined<V, mode, kOut, Radix>(c, work, states[0], steps, 0, first, count);
+  run_streamed<V, mode, kOut, Radix>(c, work, states, steps, first, count, rows);
+}
+
 }  // namespace

@@ -119,7 +119,7 @@ template <class V, Mode mode, Out kOut>
 void run(const Problem& p, typename V::Real* work, typename V::Real* const* states,
          const Steps<typename V::Real>& steps, int64_t first, int64_t count, int64_t rows) {
   const Coefficients<V> c(p);
-  if constexpr (kVectorUnits<V>) {
+  if constexpr (kVectorUnits<V>) {  // the scalar level is for comparing: small before fast
     if (p.block == p.width) {
       switch (p.width) {
         case 16: return run_width<V, mode, kOut, 4>(c, states, steps, first, count, rows);
@@ -132,26 +132,10 @@ void run(const Problem& p, typename V::Real* work, typename V::Real* const* stat
         if (p.width == 256) return run_width<V, mode, kOut, 8>(c, states, steps, first, count, rows);
       }
     }
-  }
-  if constexpr (kVectorUnits<V>) {
-    if (rows > 1 && blocks_of<V>(p) == 2) {
-      return run_streamed<V, mode, kOut, 2>(c, work, states, steps, first, count, rows);
-    }
-    if (rows > 1 && blocks_of<V>(p) == 4) {
-      return run_streamed<V, mode, kOut, 4>(c, work, states, steps, first, count, rows);
-    }
+    if (blocks_of<V>(p) == 2) return run_wide<V, mode, kOut, 2>(c, work, states, steps, first, count, rows);
+    if (blocks_of<V>(p) == 4) return run_wide<V, mode, kOut, 4>(c, work, states, steps, first, count, rows);
   }
   for (int64_t r = 0; r < rows; ++r) {
-    if constexpr (kVectorUnits<V>) {  // the scalar level is for comparing: small before fast
-      if (blocks_of<V>(p) == 2) {
-        run_pipelined<V, mode, kOut, 2>(c, work, states[r], steps, r, first, count);
-        continue;
-      }
-      if (blocks_of<V>(p) == 4) {
-        run_pipelined<V, mode, kOut, 4>(c, work, states[r], steps, r, first, count);
-        continue;
-      }
-    }
     for (int64_t k = first; k < count; ++k) {
       const auto *drive = steps.drive[r][k], *ahead = steps.ahead[r][k];
       auto* out = kOut != Out::none ? steps.out[r][k] : nullptr;

@@ -120,6 +120,9 @@ def _options() -> Iterator[Case]:
         yield _case(source, steps, rows, width, options, block=4 if width == 12 else None)
     for outputs, width in ((1, 128), (11, 64), (32, 512)):
         yield _case("fused", 3, 9, width, "readout bias", outputs=outputs)
+    # More rows than a CPU takes turns with, over several of its time tiles
+    for width, options in ((256, "lengths bias h0"), (512, "relu bias"), (1024, "last_only h0"), (1024, "reverse")):
+        yield _case("given", 9, 5, width, options)
 
 
 def _strided(m: Make) -> Arguments:
