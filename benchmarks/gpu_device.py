@@ -55,7 +55,8 @@ class Bench:
         if kind == "given":
             return self.normal(steps, rows, width, dtype=dtype), None
         if kind == "tokens":
-            return torch.randint(0, 50, (steps, rows), device=self.device), self.normal(50, width, dtype=dtype)
+            tokens = 5 if self.tiny else 50
+            return torch.randint(0, tokens, (steps, rows), device=self.device), self.normal(tokens, width, dtype=dtype)
         inputs = int(kind)
         return self.normal(steps, rows, inputs, dtype=dtype), self.normal(width, inputs, dtype=dtype) / inputs**0.5
 

@@ -83,9 +83,14 @@ def slope(call: Callable[[Any], Any], inputs: Mapping[int, Any]) -> float:
     return (seconds["many"] - seconds["few"]) / (many - few)
 
 
-def found(operator: str) -> list[Mark]:
-    """The marks of an operator that this CPU can keep."""
+def stated(operator: str) -> tuple[Mark, ...]:
+    """All marks of an operator."""
     module = f"marks_{operator}"
     if not (Path(__file__).parent / f"{module}.py").exists():
-        return []
-    return [mark for mark in import_module(f"{__package__}.{module}").MARKS if mark.available]
+        return ()
+    return import_module(f"{__package__}.{module}").MARKS
+
+
+def found(operator: str) -> list[Mark]:
+    """Those that this CPU can keep."""
+    return [mark for mark in stated(operator) if mark.available]

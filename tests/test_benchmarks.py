@@ -62,9 +62,9 @@ def test_unknown_operator() -> None:
 
 def test_marks_are_stated_once() -> None:
     for name in OPERATORS:
-        names = [mark.name for mark in marks.found(name)]
+        names = [mark.name for mark in marks.stated(name)]
         assert names and len(names) == len(set(names))
-        assert all(mark.operator == name for mark in marks.found(name))
+        assert all(mark.operator == name for mark in marks.stated(name))
 
 
 def test_error_fraction() -> None:

@@ -111,7 +111,8 @@ SYLVESTER_INLINE Halves dot(Halves sums, Bytes u, Bytes x) {
 }
 SYLVESTER_INLINE Words widen(Halves sums) { return (Words)_mm256_madd_epi16((__m256i)sums, _mm256_set1_epi16(1)); }
 #else
-SYLVESTER_INLINE Words dot(Words sums, Bytes u, Bytes x) {
+// Out of line: inlined in every tile it is bulk.
+__attribute__((noinline)) Words dot(Words sums, Bytes u, Bytes x) {
   for (int r = 0; r < static_cast<int>(kLaneRows); ++r) {
     int sum = 0;
     for (int j = 4 * r; j < 4 * r + 4; ++j) sum += int{u[j]} * static_cast<int8_t>(x[j]);

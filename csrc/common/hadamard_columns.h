@@ -123,7 +123,7 @@ void small_column(const typename V::Real* in, typename V::Real* out, int64_t str
       w[2 + 2 * k] = add(a, b);
       w[3 + 2 * k] = sub_fused(a, b);
     }
-    const auto vectors = [&]<int j>() SYLVESTER_LAMBDA { return w[j]; };
+    const auto vectors = [&](int j) SYLVESTER_LAMBDA { return w[j]; };
     const auto put = [&](int k, V y) SYLVESTER_LAMBDA {
       const int row = kV ? k + kOrder : k;
       store(out + row * stride, fma(x[row], broadcast<V>(kV ? 2 : -2), y));

@@ -116,7 +116,7 @@ SYLVESTER_INLINE void no_sums(V (&s)[kSums]) {
 template <int M, int Abreast>
 constexpr int kTimes = Abreast == 1 ? groups_of(M) : (groups_of(M) + Abreast - 2) / Abreast;
 
-// put(k, row k) of inputs w<j>(); after(n) when the n-th of kTimes has its rows
+// put(k, row k) of inputs w(j); after(n) when the n-th of kTimes has its rows
 template <class V, int M, bool Transpose, int Abreast, class Vectors, class Put, class After>
 SYLVESTER_INLINE void fixed_rows(const Vectors& w, const Put& put, const After& after) {
   unrolled<0, kTimes<M, Abreast>>([&]<int n>() SYLVESTER_LAMBDA {
@@ -124,9 +124,11 @@ SYLVESTER_INLINE void fixed_rows(const Vectors& w, const Put& put, const After& 
     V s[kCount][kSums];
     unrolled<0, kCount>([&]<int g>() SYLVESTER_LAMBDA { no_sums<V, M, Transpose, kFirst + g>(s[g]); });
     unrolled<0, order_of(M)>([&]<int j>() SYLVESTER_LAMBDA {
-      const V x = w.template operator()<j>();
-      unrolled<0, kCount>(
-          [&]<int g>() SYLVESTER_LAMBDA { into_sum<V, M, Transpose, kFirst + g, j, (g + j) % 2 != 0>(x, s[g]); });
+      const V x = w(j);
+      into_sum<V, M, Transpose, kFirst, j, j % 2 != 0>(x, s[0]);
+      if constexpr (kCount > 1) into_sum<V, M, Transpose, kFirst + 1, j, j % 2 == 0>(x, s[1]);
+      if constexpr (kCount > 2) into_sum<V, M, Transpose, kFirst + 2, j, j % 2 != 0>(x, s[2]);
+      if constexpr (kCount > 3) into_sum<V, M, Transpose, kFirst + 3, j, j % 2 == 0>(x, s[3]);
     });
     unrolled<0, kCount>([&]<int g>() SYLVESTER_LAMBDA {
       V y[kGroupRows];
@@ -150,7 +152,7 @@ constexpr int kAbreast = V::kRegisters >= 16 ? 3 : 1;
 // The same of inputs that follow each other in memory
 template <class V, int M, bool Transpose, class Put, class After>
 SYLVESTER_INLINE void buffered_rows(const typename V::Real* w, const Put& put, const After& after) {
-  const auto load_kept = [&]<int j>() SYLVESTER_LAMBDA {
+  const auto load_kept = [&](int j) SYLVESTER_LAMBDA {
     const V x = load<V>(w + j * kLanes);
     return kAbreast<V> == 1 ? x : in_register(x);
   };

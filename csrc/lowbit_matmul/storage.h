@@ -101,6 +101,10 @@ struct UnpackRow {
   template <Format format>
   void run() const {
     constexpr int kFields = coding_of(format).fields;
+    if constexpr (kFields == 1) {
+      for (int64_t i = 0; i < columns; ++i) to[i] = static_cast<int8_t>(packed[i] - coding_of(format).zero);
+      return;
+    }
     int64_t k = 0;
     for (; k + 8 <= columns; k += kFields) std::memcpy(to + k, kTable<format>[packed[k / kFields]].data(), 8);
     for (; k < columns; k += kFields) {
