@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +23,15 @@ class _Counter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.calls += 1
         return func(*args, **(kwargs or {}))
+
+
+_SECOND_LEVEL = Path("/sys/devices/system/cpu/cpu0/cache/index2/size")
+
+
+def second_level_cache() -> int:
+    """Bytes of a core's second-level cache; 1 MiB where the system does not tell."""
+    text = _SECOND_LEVEL.read_text().strip() if _SECOND_LEVEL.exists() else ""
+    return int(text[:-1]) << 10 if text.endswith("K") else 1 << 20
 
 
 def adds_per_second() -> float:

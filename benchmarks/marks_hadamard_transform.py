@@ -12,14 +12,13 @@ from torch import Tensor
 from sylvester import _library
 from sylvester.ops.hadamard_transform import hadamard_transform, hadamard_transform_
 
-from .baselines import adds_per_second
+from .baselines import adds_per_second, second_level_cache
 from .marks import Mark, fastest, median_of_rounds, ratio, slope
 
 NAME = "hadamard_transform"
-IN_L2 = 1 << 17, 3 << 17
-"""Bytes of the small and the large input in cache: 128 and 384 KiB."""
-MOST_OF_L2 = 3 << 18
-"""Bytes: 768 KiB."""
+IN_L2 = 1 / 8, 3 / 8
+"""The small and the large input in cache, as parts of it: pages lie where they happen to, so half of it is not safe."""
+MOST_OF_L2 = 3 / 4
 IN_DRAM = 1 << 28
 FACTORED = (768, 1536, 3072, 3584, 5120, 13824, 14336, 18944, 11008)
 """Widths of models: 12, 20, 28, 108, 148 and 172 times a power of two."""
@@ -27,8 +26,9 @@ FACTORED = (768, 1536, 3072, 3584, 5120, 13824, 14336, 18944, 11008)
 
 def in_cache(block: int, dtype: torch.dtype = torch.float32) -> dict[int, Tensor]:
     """Row count -> random rows; the orthonormal transform keeps their size however often it is applied."""
-    row_counts = [size // (block * dtype.itemsize) for size in IN_L2]
-    return {rows: torch.randn(rows, block).to(dtype) for rows in row_counts}
+    size = second_level_cache() / (block * dtype.itemsize)
+    few = max(int(size * IN_L2[0]), 1)
+    return {rows: torch.randn(rows, block).to(dtype) for rows in (few, max(int(size * IN_L2[1]), few + 1))}
 
 
 def _of_peak(block: int) -> float:
@@ -72,7 +72,7 @@ def _two_threads(block: int) -> float:
 
     A slope over two sizes would not do: the smaller one may run on one thread.
     """
-    rows = MOST_OF_L2 // (4 * block)
+    rows = int(MOST_OF_L2 * second_level_cache()) // (4 * block)
     alone, shared = torch.randn(rows, block), torch.randn(2 * rows, block)
 
     def speed_up() -> float:
