@@ -103,8 +103,9 @@ def check_scan(a: Scan) -> None:
             assert_close(got, want, 2e-5, f"{call.name}, result {i}")
 
 
-@pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize(("kind", "inputs"), [("fused", 20), ("fused", 2), ("tokens", 5), ("tokens", 300)])
+@pytest.mark.parametrize(
+    ("kind", "inputs", "reverse"), [("fused", 20, False), ("fused", 2, True), ("tokens", 5, True), ("tokens", 300, False)]
+)
 def test_chunks_of_steps(kind: str, inputs: int, reverse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where an array (steps, B, D) has to exist it is made for whole checkpoint intervals at a time."""
     monkeypatch.setattr(_drive, "CHUNK_BYTES", 0)

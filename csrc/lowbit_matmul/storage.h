@@ -82,12 +82,14 @@ struct PackRow {
   template <Format format>
   void run() const {
     constexpr int kFields = coding_of(format).fields;
+    if constexpr (kFields == 1) return to_fields(format, codes, columns, to);
     uint8_t u[kChunk + 8];
     for (int64_t k = 0; k < columns; k += kChunk) {
-      const int64_t count = std::min(kChunk, columns - k);
+      const int64_t count = std::min(kChunk, columns - k), bytes = packed_bytes(format, count);
       to_fields(format, codes + k, count, u);
       std::fill(u + count, u + count + 8, padding_of(format));
-      for (int64_t i = 0; i < packed_bytes(format, count); ++i) to[k / kFields + i] = joined<format>(u + i * kFields);
+      uint8_t* const out = to + k / kFields;
+      for (int64_t i = 0; i < bytes; ++i) out[i] = joined<format>(u + i * kFields);
     }
   }
 };
@@ -100,18 +102,23 @@ struct UnpackRow {
 
   template <Format format>
   void run() const {
-    constexpr int kFields = coding_of(format).fields;
-    if constexpr (kFields == 1) {
-      for (int64_t i = 0; i < columns; ++i) to[i] = static_cast<int8_t>(packed[i] - coding_of(format).zero);
-      return;
-    }
+    constexpr Coding kCoding = coding_of(format);
+    constexpr int kFields = kCoding.fields;
     int64_t k = 0;
+    if constexpr (kFields <= 2) {  // the compiler's vectors do better than a table's entries of one byte
+      for (int64_t i = 0; i < columns / kFields; ++i) {
+        for (int f = 0; f < kFields; ++f) {
+          to[i * kFields + f] = static_cast<int8_t>((packed[i] >> 8 / kFields * f) % kCoding.base - kCoding.zero);
+        }
+      }
+      k = columns / kFields * kFields;
+    }
     for (; k + 8 <= columns; k += kFields) std::memcpy(to + k, kTable<format>[packed[k / kFields]].data(), 8);
     for (; k < columns; k += kFields) {
       const auto& codes = kTable<format>[packed[k / kFields]];
       for (int f = 0; f < kFields && k + f < columns; ++f) to[k + f] = codes[f];
     }
-    constexpr int kPadding = coding_of(format).mult * padding_of(format) - coding_of(format).zero;
+    constexpr int kPadding = kCoding.mult * padding_of(format) - kCoding.zero;
     for (int64_t f = columns - (k - kFields); f < kFields && columns > 0; ++f) {
       padded &= kTable<format>[packed[(columns - 1) / kFields]][f] == kPadding;
     }

@@ -12,7 +12,7 @@ from .._dispatch import WIDE
 from .._spec import Arguments, Case, Make
 
 SOURCES = ("given", "fused", "tokens")
-VOCABULARY = 11
+VOCABULARY = 5
 
 
 def make_arguments(

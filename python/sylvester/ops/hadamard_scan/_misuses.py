@@ -89,10 +89,10 @@ MISUSES = (
         r"tokens must have shape \(T, B\), got \(5, 3, 1\)",
         drive=_ones(5, 3, 1, dtype=torch.int64),
     ),
-    _embedded("token too large", r"drive .* 11\b", drive=lambda m: _tokens(m) * 0 + 11),
+    _embedded("token too large", r"drive .* 5\b", drive=lambda m: _tokens(m) * 0 + 5),
     _embedded("token negative", r"drive .* -1\b", drive=lambda m: _tokens(m) * 0 - 1),
-    _embedded("embedding has another width", r"weight must have shape \(V, 12\).* got \(11, 8\)", weight=_ones(11, 8)),
-    _embedded("embedding is integer", r"weight must be .* int64", TypeError, weight=_ones(11, 12, dtype=torch.int64)),
+    _embedded("embedding has another width", r"weight must have shape \(V, 12\).* got \(5, 8\)", weight=_ones(5, 8)),
+    _embedded("embedding is integer", r"weight must be .* int64", TypeError, weight=_ones(5, 12, dtype=torch.int64)),
     _fused("weight transposed", r"weight must have shape \(D, I\) = \(12, 2\), got \(2, 12\)", weight=_ones(2, 12)),
     _fused(
         "weight of another dtype",
