@@ -162,7 +162,8 @@ def tuned_products(b: Bench) -> Iterator[Group]:
     def calls(group: Callable[[], Calls], candidate: str, rows: int, fields: int) -> Calls:
         run = group()[candidate]
         if rows == 1:
-            plans = {str(p): partial(planned, [b.lowbit], p, run, "few_rows_plan") for p in FEW_PLANS[-1 if b.tiny else 0 :]}
+            few = FEW_PLANS[-1 if b.tiny else 0 :]
+            plans = {str(p): partial(planned, [b.lowbit], p, run, "few_rows_plan") for p in few}
             return {"in use": run} | plans
         attribute, tiles, bytes = SHAPES_OF_TILES[candidate]
         size = 1 if candidate == "codes" else 2

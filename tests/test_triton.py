@@ -104,7 +104,8 @@ def check_scan(a: Scan) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "inputs", "reverse"), [("fused", 20, False), ("fused", 2, True), ("tokens", 5, True), ("tokens", 300, False)]
+    ("kind", "inputs", "reverse"),
+    [("fused", 20, False), ("fused", 2, True), ("tokens", 5, True), ("tokens", 300, False)],
 )
 def test_chunks_of_steps(kind: str, inputs: int, reverse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where an array (steps, B, D) has to exist it is made for whole checkpoint intervals at a time."""
