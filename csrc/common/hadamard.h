@@ -93,7 +93,7 @@ SYLVESTER_INLINE void register_block(Row&& row, int64_t i) {
 
 // A row of blocks that fit registers; width is a multiple of the block
 template <class V, int Log2Block, class Row>
-void register_blocks(Row& row, int64_t width) {
+void register_blocks(Row row, int64_t width) {  // a copy: behind a reference every store would make it load again
   constexpr int kCount = Log2Block <= 4 ? 1 : 1 << (Log2Block - 4), kAbreast = kCount < 4 ? 4 : kCount;
   int64_t i = 0;
   for (; i + kAbreast * kLanes <= width; i += kAbreast * kLanes) register_block<V, Log2Block, kAbreast>(row, i);
