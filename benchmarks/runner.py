@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,29 +43,51 @@ def bench(
     threads: int = 1,
     out: Path | str | None = None,
     show: Callable[[RenderableType], Any] = lambda table: None,
+    begin: Callable[[str], Any] = lambda text: None,
 ) -> list[Row]:
     """Times of all benchmark cases, then the marks that must be kept.
 
-    ``show`` gets each table as soon as it is there; ``out`` gets results.jsonl and results.png. Raises ``Red`` when a
-    check fails.
+    ``show`` gets each table as soon as it is there, ``begin`` the name of what comes next; ``out`` gets results.jsonl
+    and results.png, also of what was measured before an interruption. Raises ``Red`` when a check fails.
     """
     operators = selected(op)
     for operator in operators:
+        begin(f"checking {operator.name}")
         require_green(operator.name)
     rows: list[Row] = []
-    with using_threads(threads), torch.inference_mode():
-        for operator in operators:
-            timed = [row for case, dtype in _cases(operator, quick) for row in times(operator, case, dtype, quick)]
-            show(f"\n[bold]{operator.name}[/], {threads} thread{'s' * (threads > 1)}, level {_library.isa()}")
-            show(report.times_table(timed))
-            rows += timed
-    for operator in operators:
-        rows += [mark.row() for mark in marks.found(operator.name) if mark.quick or not quick]
-    show("")
-    show(report.marks_table(rows))
-    if out is not None:
-        report.write(rows, Path(out))
+    try:
+        for row in _measured(operators, quick, threads, show, begin):
+            rows.append(row)
+        show("")
+        show(report.marks_table(rows))
+    finally:
+        if out is not None and rows:
+            report.write(rows, Path(out))
     return rows
+
+
+def _measured(
+    operators: Sequence[Operator],
+    quick: bool,
+    threads: int,
+    show: Callable[[RenderableType], Any],
+    begin: Callable[[str], Any],
+) -> Iterator[Row]:
+    for operator in operators:
+        timed: list[Row] = []
+        for case, dtype in _cases(operator, quick):
+            begin(f"timing {operator.name}, {case.label}, {str(dtype).removeprefix('torch.')}")
+            with using_threads(threads), torch.inference_mode():
+                found = times(operator, case, dtype, quick)
+            timed += found
+            yield from found
+        show(f"\n[bold]{operator.name}[/], {threads} thread{'s' * (threads > 1)}, level {_library.isa()}")
+        show(report.times_table(timed))
+    for operator in operators:
+        for mark in marks.found(operator.name):
+            if mark.quick or not quick:
+                begin(f"marking {operator.name}, {mark.name}")
+                yield mark.row()
 
 
 @contextmanager

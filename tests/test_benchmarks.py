@@ -43,6 +43,23 @@ def test_results_are_written(small_operator: str, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results.jsonl", "results.png"]
 
 
+def test_what_was_measured_before_an_interruption_is_written(
+    small_operator: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted() -> float:
+        raise KeyboardInterrupt
+
+    mark = replace(marks.found(small_operator)[0], measure=interrupted)
+    monkeypatch.setattr(marks, "found", lambda name: [mark])
+    told: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        runner.bench(small_operator, quick=True, out=tmp_path, begin=told.append)
+    _, *lines = (json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines())
+    assert {line["case"] for line in lines} == {"tiny"}
+    begun = [text.split()[0] for text in told]
+    assert begun == sorted(begun, key=["checking", "timing", "marking"].index) and len(set(begun)) == 3
+
+
 def test_red_operator_is_not_timed(small_operator: str, monkeypatch: pytest.MonkeyPatch) -> None:
     operator = OPERATORS[small_operator]
 

@@ -14,7 +14,7 @@ from rich.table import Table
 console, errors = Console(), Console(stderr=True)
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
-"""Exit codes: what was asked for failed, a user's mistake, and a training that Ctrl-C ended."""
+"""Exit codes: what was asked for failed, a user's mistake, and what Ctrl-C ended."""
 
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; torch's choice when left out.")]
 

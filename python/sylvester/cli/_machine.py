@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.live import Live
+from rich.text import Text
 
-from ._console import FAILED, complain, console, mistakes, print_facts
+from ._console import FAILED, INTERRUPTED, complain, console, mistakes, print_facts
 
 Operator = Annotated[str | None, typer.Argument(help="One operator; all of them when left out.")]
 
@@ -50,8 +52,17 @@ def bench(
 
         selected(operator)
     try:
-        runner.bench(operator, quick=quick, threads=threads, out=out, show=console.print)
+        # It is drawn when something begins: a spinner would turn while others are timed.
+        with Live(console=console, auto_refresh=False, transient=True) as line:
+
+            def begin(text: str) -> None:
+                line.update(Text(text, style="dim"), refresh=True)
+
+            runner.bench(operator, quick=quick, threads=threads, out=out, show=console.print, begin=begin)
     except runner.Red as red:
         complain(red)
         raise typer.Exit(FAILED) from None
+    except KeyboardInterrupt:
+        complain(f"stopped; what was measured until then, if anything, is in {out}")
+        raise typer.Exit(INTERRUPTED) from None
     console.print(f"written to {out}", highlight=False)
