@@ -7,9 +7,12 @@ namespace {
 
 using sylvester::hadamard_scan::Readout;
 
-// Outputs that are summed at once: on the way back V and dV share the registers
+// Outputs that are summed at once. On the way back V and dV share the registers; a state is made again for each group,
+// so where few fit, more at once are better though some of V then comes from memory.
 template <class V>
 constexpr int kOutputGroup = V::kRegisters >= 16 ? 10 : 3;
+template <class V>
+constexpr int kBackGroup = V::kRegisters >= 16 ? 10 : 5;
 
 // y[s][o] = Σ_d V[o][d] max(h[s][d], 0) for Outputs outputs of Samples samples: sixteen chains in ascending d, then the
 // sum of the lanes. Up to three elements after a sample's outputs are written too.
@@ -46,10 +49,10 @@ SYLVESTER_INLINE void read_out_group(int64_t outputs, const typename V::Real* h,
   read_out_block<V, Samples, Outputs>(h, width, w, row, y);
 }
 
-// body(begin, end) for the groups of outputs whose sums fit the registers
-template <class V, class Body>
+// body(begin, end) for the groups of at most Most outputs
+template <int Most, class Body>
 SYLVESTER_INLINE void for_output_groups(int64_t outputs, const Body& body) {
-  const int64_t groups = (outputs + kOutputGroup<V> - 1) / kOutputGroup<V>;
+  const int64_t groups = (outputs + Most - 1) / Most;
   for (int64_t i = 0; i < groups; ++i) body(i * outputs / groups, (i + 1) * outputs / groups);
 }
 
@@ -58,7 +61,7 @@ template <class V, int Samples>
 void read_out_samples(const Problem& p, const typename V::Real* h, typename V::Real* y) {
   const auto* w = static_cast<const typename V::Real*>(p.readout.weight);
   const int64_t row = output_row(p);
-  for_output_groups<V>(p.readout.outputs, [&](int64_t begin, int64_t end) {
+  for_output_groups<kOutputGroup<V>>(p.readout.outputs, [&](int64_t begin, int64_t end) {
     read_out_group<V, Samples, kOutputGroup<V>>(end - begin, h, p.padded, w + begin * p.padded, row, y + begin);
   });
 }
@@ -146,8 +149,8 @@ template <class V>
 void read_back(const Problem& p, const States<V>& states, const typename V::Real* dy, int64_t n, typename V::Real* g,
                typename V::Real* grad_weight, typename V::Real* grad_bias) {
   const int64_t outputs = p.readout.outputs, row = output_row(p);
-  for_output_groups<V>(outputs, [&](int64_t begin, int64_t end) {
-    read_back_group<V, kOutputGroup<V>>(end - begin, p, states, dy, n, begin, g, grad_weight);
+  for_output_groups<kBackGroup<V>>(outputs, [&](int64_t begin, int64_t end) {
+    read_back_group<V, kBackGroup<V>>(end - begin, p, states, dy, n, begin, g, grad_weight);
   });
   for (int64_t o = 0; o < outputs; o += kLanes) {
     V sum = load<V>(grad_bias + o);
