@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-c
 LIBRARY := python/sylvester/libsylvester.so
 SOURCES := CMakeLists.txt setup.py pyproject.toml $(shell find csrc -type f)
 
-# torch's modules are compiled when they are first imported; kept, or each process of the tests would take 4 s more.
+# torch's modules are compiled when they are first imported; kept, or every process of the tests would do it again.
 export PYTHONDONTWRITEBYTECODE :=
 
 .DELETE_ON_ERROR:

@@ -19,6 +19,7 @@ NAME = "hadamard_transform"
 IN_L2 = 1 / 8, 3 / 8
 """The small and the large input in cache, as parts of it: pages lie where they happen to, so half of it is not safe."""
 MOST_OF_L2 = 3 / 4
+"""What each thread has where one is compared with two."""
 IN_DRAM = 1 << 28
 FACTORED = (768, 1536, 3072, 3584, 5120, 13824, 14336, 18944, 11008)
 """Widths of models: 12, 20, 28, 108, 148 and 172 times a power of two."""

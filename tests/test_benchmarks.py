@@ -10,7 +10,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from sylvester.benchmarks import checks, marks, report, runner
+from sylvester.benchmarks import baselines, checks, marks, marks_hadamard_transform, report, runner
 from sylvester.ops._spec import OPERATORS, Case
 
 
@@ -82,6 +82,19 @@ def test_marks_are_stated_once() -> None:
         names = [mark.name for mark in marks.stated(name)]
         assert names and len(names) == len(set(names))
         assert all(mark.operator == name for mark in marks.stated(name))
+
+
+@pytest.mark.parametrize(("text", "size"), [("512K\n", 1 << 19), ("2048K\n", 1 << 21), ("", 1 << 20), (None, 1 << 20)])
+def test_rows_in_cache_follow_its_size(
+    text: str | None, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "size"
+    if text is not None:
+        file.write_text(text)
+    monkeypatch.setattr(baselines, "_SECOND_LEVEL", file)
+    assert baselines.second_level_cache() == size
+    assert list(marks_hadamard_transform.in_cache(256)) == [size // 8 // 1024, 3 * size // 8 // 1024]
+    assert list(marks_hadamard_transform.in_cache(1 << 18)) == [1, 2], "rows that no cache holds still have a slope"
 
 
 def test_error_fraction() -> None:

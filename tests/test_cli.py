@@ -16,6 +16,7 @@ import torch
 from typer.testing import CliRunner
 
 from sylvester import _library, cli, machine
+from sylvester.benchmarks import runner
 from sylvester.cli import app
 from sylvester.models import MODELS
 from sylvester.tasks import TASKS, CopyMemory, Digits
@@ -110,6 +111,17 @@ def test_a_model_trains_on_a_task_and_is_evaluated_and_reported(task: str, model
     assert evaluated.exit_code == 0 and TASKS[task].metric.name in evaluated.output
     reported = run("report", tmp_path)
     assert f"| {task}-" in reported.output and f"| {model} |" in reported.output
+
+
+def test_ctrl_c_ends_a_benchmark_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, begin: Any, **__: Any) -> None:
+        begin("timing an operator")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "bench", interrupted)
+    result = run("bench", "--out", tmp_path)
+    assert result.exit_code == 130
+    assert f"stopped; what was measured until then, if anything, is in {tmp_path}" in result.output
 
 
 def test_options_become_settings(tmp_path: Path) -> None:

@@ -121,10 +121,11 @@ template <class V, int M, bool Transpose, int Abreast, class Vectors, class Put,
 SYLVESTER_INLINE void fixed_rows(const Vectors& w, const Put& put, const After& after) {
   unrolled<0, kTimes<M, Abreast>>([&]<int n>() SYLVESTER_LAMBDA {
     constexpr int kFirst = n * Abreast, kCount = n + 1 == kTimes<M, Abreast> ? groups_of(M) - kFirst : Abreast;
+    static_assert(kCount <= 4);
     V s[kCount][kSums];
     unrolled<0, kCount>([&]<int g>() SYLVESTER_LAMBDA { no_sums<V, M, Transpose, kFirst + g>(s[g]); });
     unrolled<0, order_of(M)>([&]<int j>() SYLVESTER_LAMBDA {
-      const V x = w(j);
+      const V x = w(j);  // groups written out: a function for each of them at every input is a quarter of the compiling
       into_sum<V, M, Transpose, kFirst, j, j % 2 != 0>(x, s[0]);
       if constexpr (kCount > 1) into_sum<V, M, Transpose, kFirst + 1, j, j % 2 == 0>(x, s[1]);
       if constexpr (kCount > 2) into_sum<V, M, Transpose, kFirst + 2, j, j % 2 != 0>(x, s[2]);
