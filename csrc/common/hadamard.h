@@ -6,12 +6,18 @@
 //     V    load_part(i, count), void store_part(i, v, count)      the last count < 16 elements (blocks under 16 only)
 // so an operator's prologue and epilogue run in registers beside the first and the last stage. Optional:
 //     void store_pair(i, a, j, b)   instead of store(i, a), store(j, b)
+//     load_even_odd(i), store_even_odd(i, even, odd)   instead of two loads, two stores (blocks of 32 and more)
 //
-// Blocks up to kRegisters·16 elements (256 at avx512, 64 below) take one trip through registers. Larger ones are
-// base · kJoin^k: the base (256, 512 or 1024; 64 or 128 at the scalar level) takes two trips, 64 elements at a time
-// and then across them, and each join of kJoin (8; 4) parts one more. Depth first: parts are joined while the nearest
-// cache holds them. Joins of 8 are the most that an 8-way cache keeps when the stride is a multiple of its way.
-// Bottleneck: the add and shuffle pipes; log2(n) additions and min(4, log2 n) shuffles an element.
+// Blocks up to kRegisters·16 elements (256 at avx512, 64 below), and 128 at avx2, take one trip through registers.
+// Larger ones are base · kJoin^k: the base (256, 512 or 1024; 64 or 128 at the scalar level) takes two trips, 64
+// elements at a time and then across them, and each join of kJoin (8; 4) parts one more. Depth first: parts are joined
+// while the nearest cache holds them. Joins of 8 are the most that an 8-way cache keeps when the stride is a multiple
+// of its way.
+//
+// Count, a vector: log2(n) additions, min(4, log2 n) shuffles (avx2: 3, its vector is two registers). Additions beside
+// a shuffle go to the multiply pipes as fma, the others to the add pipes. A block of 64 at avx2 takes 8 multiplications
+// with its scale, 6 additions and 6 shuffles a vector, which is two registers: 5 cycles at four a cycle, 7.7 as
+// shuffles find one of their two pipes taken (Zen 3; 8.6 when half of the other additions are fused too).
 #pragma once
 
 #include "common/simd.h"
@@ -26,6 +32,11 @@ constexpr bool kVectorUnits<lanes16<R>> = false;
 
 template <class V>
 constexpr int64_t kRegisterBlock = V::kRegisters * kLanes;
+
+// Rows that load and store 32 elements as even and odd ones (even_odd.h): stride 1 is then between vectors, strides
+// 2 .. 16 inside them.
+template <class Row>
+constexpr bool kEvenOdd = requires(Row& row) { row.load_even_odd(int64_t{}); };
 
 // Butterflies at strides 1 .. 2^(Stages-1) inside one vector
 template <int Stages, class V>
@@ -50,9 +61,9 @@ SYLVESTER_INLINE void lane_stages(V* v, int count) {
   if constexpr (Stages >= 4) stage.template operator()<8>();
 }
 
-// Butterflies between registers at register strides 2^From .. 2^(To-1)
-template <int From, int To, int Count, class V>
-SYLVESTER_INLINE void register_stages(V (&v)[Count]) {
+// Butterflies between registers at register strides 2^From .. 2^(To-1). Fused: half of them on the multiply pipes.
+template <int From, int To, int Count, bool kFused, class V>
+SYLVESTER_INLINE void register_stages(V* v) {
 #pragma GCC unroll 4
   for (int stage = From; stage < To; ++stage) {
     const int stride = 1 << stage;
@@ -61,7 +72,7 @@ SYLVESTER_INLINE void register_stages(V (&v)[Count]) {
       if (r & stride) continue;
       const V a = v[r], b = v[r + stride];
       v[r] = add(a, b);
-      v[r + stride] = sub_fused(a, b);
+      v[r + stride] = kFused ? sub_fused(a, b) : sub(a, b);
     }
   }
 }
@@ -76,18 +87,54 @@ SYLVESTER_INLINE void store_pair(Row& row, int64_t i, V a, int64_t j, V b) {
   }
 }
 
-// Count vectors from element i on, each 2^Log2Block-element block among them transformed in registers
+// Count vectors from element i on, each 2^Log2Block-element block among them transformed. The stages inside vectors
+// fill the multiply pipes, so none of those between them goes there.
 template <class V, int Log2Block, int Count, class Row>
-SYLVESTER_INLINE void register_block(Row&& row, int64_t i) {
+SYLVESTER_INLINE void block_stages(V* v, Row& row, int64_t i) {
   constexpr int kLaneStages = Log2Block < 4 ? Log2Block : 4;
-  V v[Count];
+  constexpr bool kSplit = Log2Block > 4 && kEvenOdd<Row>;
 #pragma GCC unroll 16
-  for (int r = 0; r < Count; ++r) v[r] = row.load(i + r * kLanes);
+  for (int r = 0; r < Count; r += kSplit ? 2 : 1) {
+    if constexpr (kSplit) {
+      const auto [even, odd] = row.load_even_odd(i + r * kLanes);
+      v[r] = add(even, odd);
+      v[r + 1] = sub(even, odd);
+    } else {
+      v[r] = row.load(i + r * kLanes);
+    }
+  }
 #pragma GCC unroll 4
   for (int r = 0; r < Count; r += 4) lane_stages<kLaneStages>(v + r, Count < 4 ? Count : 4);
-  register_stages<0, Log2Block - kLaneStages>(v);
+  register_stages<kSplit ? 1 : 0, Log2Block - kLaneStages, Count, false>(v);
+}
+
+// The same from row to row. A block of twice the registers is two that are then joined: of the first the compiler
+// spills what it must, which takes less time than a second trip.
+template <class V, int Log2Block, int Count, class Row>
+SYLVESTER_INLINE void register_block(Row&& row, int64_t i) {
+  constexpr bool kJoined = Count > V::kRegisters;
+  constexpr int kPart = kJoined ? Count / 2 : Count;
+  const auto put = [&](int r, V a, V b) SYLVESTER_LAMBDA {
+    if constexpr (Log2Block > 4 && kEvenOdd<std::remove_reference_t<Row>>) {
+      row.store_even_odd(i + r * kLanes, a, b);
+    } else {
+      store_pair(row, i + r * kLanes, a, i + (r + 1) * kLanes, b);
+    }
+  };
+  V v[Count];
+  for (int part = 0; part < Count; part += kPart) {
+    block_stages<V, kJoined ? Log2Block - 1 : Log2Block, kPart>(v + part, row, i + part * kLanes);
+  }
 #pragma GCC unroll 16
-  for (int r = 0; r + 1 < Count; r += 2) store_pair(row, i + r * kLanes, v[r], i + (r + 1) * kLanes, v[r + 1]);
+  for (int r = 0; r + 1 < kPart; r += 2) {
+    if constexpr (kJoined) {
+      const V a = v[r], b = v[r + 1], c = v[r + kPart], d = v[r + kPart + 1];
+      put(r, add(a, c), add(b, d));
+      put(r + kPart, sub(a, c), sub(b, d));
+    } else {
+      put(r, v[r], v[r + 1]);
+    }
+  }
   if constexpr (Count == 1) row.store(i, v[0]);
 }
 
@@ -220,9 +267,11 @@ void small_blocks(Row& row, int64_t width, int64_t block) {
 template <class V, class Row>
 void hadamard_row(typename V::Real* work, Row& row, int64_t width, int64_t block) {
   if (block <= 64) return small_blocks<V>(row, width, block);
-  if constexpr (V::kRegisters >= 16) {
+  if constexpr (kVectorUnits<V>) {
     if (block == 128) return register_blocks<V, 7>(row, width);
-    if (block == 256) return register_blocks<V, 8>(row, width);
+    if constexpr (V::kRegisters >= 16) {
+      if (block == 256) return register_blocks<V, 8>(row, width);
+    }
   }
   const int64_t base = base_block<V>(block);
   const auto run = [&](const auto& last, int64_t i, int64_t n) { bases<V>(work, row, last, i, n, base); };

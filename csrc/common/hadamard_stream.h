@@ -10,12 +10,6 @@
 
 namespace {
 
-// Rows that load and store 32 elements as even and odd ones (even_odd.h): stride 1 is then between vectors, strides
-// 2 .. 16 inside them. What goes out needs registers of its own, so it waits in work until the block after next takes
-// its place.
-template <class Row>
-constexpr bool kEvenOdd = requires(Row& row) { row.load_even_odd(int64_t{}); };
-
 // Rows may ask for what they load kAhead bytes later: stores out of order upset the hardware's own fetching. Group 16
 // stores in order; when that goes to memory (kToMemory) asking only costs.
 constexpr int64_t kAhead = 8192;
@@ -39,7 +33,8 @@ SYLVESTER_INLINE void load_vector(Row& row, int64_t i, V* v, int r) {
 
 // The first part of Radix vectors from element i (lane stages; with Group 64 also between each four), which go to `to`,
 // beside the second part of one column: the vectors Group elements apart from `from` on, the row's from element j on.
-// Of even and odd also beside a third part: the vectors that `to` held go to the row from element k on.
+// What goes out of even and odd needs registers of its own, so it waits in work until the block after next takes its
+// place: a third part, the vectors that `to` held, which go to the row from element k on.
 template <int Group, int Radix, bool kFirst, bool kSecond, class V, class Row, class Last>
 SYLVESTER_INLINE void step(typename V::Real* to, typename V::Real* from, Row& row, Last& last, int64_t i, int64_t j,
                            int64_t k) {
@@ -92,7 +87,7 @@ SYLVESTER_INLINE void step(typename V::Real* to, typename V::Real* from, Row& ro
     stage.template operator()<8>();
     second.template operator()<4 * n + 3>();
     if constexpr (kFirst) {
-      if constexpr (Group == 64) register_stages<kEvenOdd<Last> ? 1 : 0, 2>(v);
+      if constexpr (Group == 64) register_stages<kEvenOdd<Last> ? 1 : 0, 2, kAbreast, true>(v);
 #pragma GCC unroll 8
       for (int r = 0; r < kAbreast; ++r) store(to + (n * kAbreast + r) * kLanes, v[r]);
     }
@@ -185,7 +180,10 @@ void hadamard_stream(typename V::Real* work, Row& row, int64_t width, int64_t bl
     if constexpr (kRoomy) {
       if (block == 64) return stream<V, 16, 4>(work, row, row, 0, width, mask);
     }
-    if (block == 128) return stream<V, 16, 8>(work, row, row, 0, width, mask);
+    if (block == 128) {
+      if constexpr (!kRoomy) return register_blocks<V, 7>(row, width);
+      return stream<V, 16, 8>(work, row, row, 0, width, mask);
+    }
     const int64_t base = base_block<V>(block);
     const auto run = [&](const auto& to, int64_t i, int64_t n) { stream_bases<V>(work, row, to, i, n, base, mask); };
     if (block == base) return run(row, 0, width);
