@@ -52,25 +52,6 @@ void run_in_registers(const Coefficients<V>& c, typename V::Real* const* states,
   for (int v = 0; v < kVectors * Rows; ++v) store(states[r0 + v / kVectors] + v % kVectors * kLanes, row.state[v]);
 }
 
-// Any other width: the state lives in L1
-template <class V, Mode mode, Out kOut>
-struct InMemory {
-  using Real = typename V::Real;
-  const Coefficients<V> c;  // a copy: behind a reference every store would make the compiler reload it
-  Real* state;
-  const Real* drive;
-  const Real* ahead;
-  Real* out;
-
-  SYLVESTER_INLINE V load(int64_t i) const { return ::load<V>(state + i); }
-  SYLVESTER_INLINE void store(int64_t i, V y) {
-    ::store(state + i, c.template next<mode, kOut>(y, i, drive, ahead, out));
-  }
-  // Rows are padded to whole vectors, so a part is one.
-  SYLVESTER_INLINE V load_part(int64_t i, int64_t) const { return load(i); }
-  SYLVESTER_INLINE void store_part(int64_t i, V y, int64_t) { store(i, y); }
-};
-
 template <class V, Mode mode, Out kOut, int Log2Width>
 void run_width(const Coefficients<V>& c, typename V::Real* const* states, const Steps<typename V::Real>& steps,
                int64_t first, int64_t count, int64_t rows) {
@@ -78,6 +59,8 @@ void run_width(const Coefficients<V>& c, typename V::Real* const* states, const 
   constexpr int kRows = kFit < kMaxTileRows ? kFit : static_cast<int>(kMaxTileRows);
   if constexpr (kRows > 1) {
     if (rows == kRows) return run_in_registers<V, mode, kOut, Log2Width, kRows>(c, states, steps, 0, first, count);
+  } else if constexpr (kTakesTurns<V> && kFit == 1) {
+    if (rows > 1) return run_in_turns<V, mode, kOut, Log2Width>(c, states, steps, first, count, rows);
   }
   for (int64_t r = 0; r < rows; ++r) {
     run_in_registers<V, mode, kOut, Log2Width, 1>(c, states, steps, r, first, count);
@@ -90,7 +73,7 @@ bool is_in_registers(const Problem& p) {
   return kVectorUnits<V> && p.block == p.width && p.width >= kLanes && p.width <= kRegisterBlock<V>;
 }
 
-constexpr int64_t kStreamedRows = 4;
+constexpr int64_t kRowsInTurn = 4;
 
 // Register blocks that make a row of one Hadamard block; 0 where none do
 template <class V>
@@ -101,9 +84,10 @@ int64_t blocks_of(const Problem& p) {
 // How many rows run() likes to get at once
 template <class V>
 int64_t group_rows(const Problem& p) {
-  if (blocks_of<V>(p) == 2 || blocks_of<V>(p) == 4) return kStreamedRows;
+  if (blocks_of<V>(p) == 2 || blocks_of<V>(p) == 4) return kRowsInTurn;
   if (!is_in_registers<V>(p)) return 1;
   const int64_t fit = kRegisterBlock<V> / p.width;
+  if (kTakesTurns<V> && fit == 1) return kRowsInTurn;
   return fit < kMaxTileRows ? fit : kMaxTileRows;
 }
 
