@@ -109,15 +109,31 @@ template <class R>
 SYLVESTER_INLINE lanes16<R> sub_fused(lanes16<R> a, lanes16<R> b) {
   return sub(a, b);
 }
-// to[v] = the sum of the lanes of v, of four vectors: of each quad first, (0 + 2) + (1 + 3), then of the quads alike
+// What a loop with many sums works on: V, or a part of it where registers are few
+template <class V>
+struct PartOf {
+  using Type = V;
+};
+template <class V>
+using Part = typename PartOf<V>::Type;
+template <class P>
+constexpr int64_t kLanesOf = kLanes;
+
+// Sums of each quad of four vectors, (0 + 2) + (1 + 3): those of quad q are quad q of what is returned
 template <class R>
-SYLVESTER_INLINE void sum_lanes(lanes16<R> a, lanes16<R> b, lanes16<R> c, lanes16<R> d, R* to) {
+SYLVESTER_INLINE lanes16<R> quad_sums(lanes16<R> a, lanes16<R> b, lanes16<R> c, lanes16<R> d) {
   const lanes16<R> of[4] = {a, b, c, d};
-  for (int v = 0; v < 4; ++v) {
-    R sum[4];
-    for (int q = 0; q < 4; ++q) sum[q] = (of[v].quad[q][0] + of[v].quad[q][2]) + (of[v].quad[q][1] + of[v].quad[q][3]);
-    to[v] = (sum[0] + sum[2]) + (sum[1] + sum[3]);
-  }
+  lanes16<R> sums;
+  for (int q = 0; q < 4; ++q)
+    for (int v = 0; v < 4; ++v)
+      sums.quad[q][v] = (of[v].quad[q][0] + of[v].quad[q][2]) + (of[v].quad[q][1] + of[v].quad[q][3]);
+  return sums;
+}
+// The sum of the quads, four elements: (0 + 2) + (1 + 3) again
+template <class R>
+SYLVESTER_INLINE void store_quad(R* to, lanes16<R> v) {
+  const auto sum = (v.quad[0] + v.quad[2]) + (v.quad[1] + v.quad[3]);
+  std::memcpy(to, &sum, sizeof sum);
 }
 // Butterfly of lanes i and i + Stride: (a, b) -> (a + b, a − b)
 template <int Stride, class R>

@@ -56,12 +56,14 @@ SYLVESTER_INLINE f32x16 where_nonzero(f32x16 m, f32x16 x) {
   return {_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(m.x, _mm512_setzero_ps(), _CMP_NEQ_UQ), x.x)};
 }
 SYLVESTER_INLINE f32x16 sign_bits(f32x16 x) { return {_mm512_and_ps(x.x, _mm512_set1_ps(-0.0f))}; }
-// Transposing adds: a quad of the last sum holds the four vectors' sums of that quad.
-SYLVESTER_INLINE void sum_lanes(f32x16 a, f32x16 b, f32x16 c, f32x16 d, float* to) {
+// Transposing adds
+SYLVESTER_INLINE f32x16 quad_sums(f32x16 a, f32x16 b, f32x16 c, f32x16 d) {
   const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a.x, b.x), _mm512_unpackhi_ps(a.x, b.x));
   const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(c.x, d.x), _mm512_unpackhi_ps(c.x, d.x));
-  const __m512 quads = _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xEE));
-  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(quads), _mm512_extractf32x8_ps(quads, 1));
+  return {_mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xEE))};
+}
+SYLVESTER_INLINE void store_quad(float* to, f32x16 v) {
+  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(v.x), _mm512_extractf32x8_ps(v.x, 1));
   _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
 }
 // fma with ±1 rounds as the addition does and runs on the multiply pipes, which the other stages leave idle.
@@ -144,15 +146,6 @@ SYLVESTER_INLINE f32x16 sign_bits(f32x16 x) {
   const __m256 top = _mm256_set1_ps(-0.0f);
   return {_mm256_and_ps(x.lo, top), _mm256_and_ps(x.hi, top)};
 }
-SYLVESTER_INLINE __m256 sums_of_quads(__m256 a, __m256 b, __m256 c, __m256 d) {
-  const __m256 ab = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
-  const __m256 cd = _mm256_add_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
-  return _mm256_add_ps(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xEE));
-}
-SYLVESTER_INLINE void sum_lanes(f32x16 a, f32x16 b, f32x16 c, f32x16 d, float* to) {
-  const __m256 half = _mm256_add_ps(sums_of_quads(a.lo, b.lo, c.lo, d.lo), sums_of_quads(a.hi, b.hi, c.hi, d.hi));
-  _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
-}
 template <int Stride>
 SYLVESTER_INLINE __m256 butterfly_f32x8(__m256 v) {
   __m256 other;
@@ -172,6 +165,52 @@ SYLVESTER_INLINE f32x16 butterfly(f32x16 v) {
     return {butterfly_f32x8<Stride>(v.lo), butterfly_f32x8<Stride>(v.hi)};
   }
 }
+
+// Half a vector: of many sums 16 registers hold too few whole ones
+struct f32x8 {
+  using Real = float;
+  __m256 x;
+};
+template <>
+struct PartOf<f32x16> {
+  using Type = f32x8;
+};
+template <>
+constexpr int64_t kLanesOf<f32x8> = 8;
+
+template <>
+SYLVESTER_INLINE f32x8 zero() {
+  return {_mm256_setzero_ps()};
+}
+template <>
+SYLVESTER_INLINE f32x8 broadcast(float x) {
+  return {_mm256_set1_ps(x)};
+}
+template <>
+SYLVESTER_INLINE f32x8 load(const float* from) {
+  return {_mm256_loadu_ps(from)};
+}
+SYLVESTER_INLINE void store(float* to, f32x8 v) { _mm256_storeu_ps(to, v.x); }
+SYLVESTER_INLINE f32x8 add(f32x8 a, f32x8 b) { return {_mm256_add_ps(a.x, b.x)}; }
+SYLVESTER_INLINE f32x8 fma(f32x8 a, f32x8 b, f32x8 c) { return {_mm256_fmadd_ps(a.x, b.x, c.x)}; }
+SYLVESTER_INLINE f32x8 flip(f32x8 x, f32x8 s) { return {_mm256_xor_ps(x.x, s.x)}; }
+SYLVESTER_INLINE f32x8 relu(f32x8 x) { return {_mm256_max_ps(_mm256_setzero_ps(), x.x)}; }
+SYLVESTER_INLINE f32x8 where_nonzero(f32x8 m, f32x8 x) {
+  return {_mm256_and_ps(_mm256_cmp_ps(m.x, _mm256_setzero_ps(), _CMP_NEQ_UQ), x.x)};
+}
+SYLVESTER_INLINE f32x8 quad_sums(f32x8 a, f32x8 b, f32x8 c, f32x8 d) {
+  const __m256 ab = _mm256_add_ps(_mm256_unpacklo_ps(a.x, b.x), _mm256_unpackhi_ps(a.x, b.x));
+  const __m256 cd = _mm256_add_ps(_mm256_unpacklo_ps(c.x, d.x), _mm256_unpackhi_ps(c.x, d.x));
+  return {_mm256_add_ps(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xEE))};
+}
+SYLVESTER_INLINE void store_quad(float* to, f32x8 v) {
+  _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(v.x), _mm256_extractf128_ps(v.x, 1)));
+}
+SYLVESTER_INLINE f32x16 quad_sums(f32x16 a, f32x16 b, f32x16 c, f32x16 d) {
+  const f32x8 lo = quad_sums(f32x8{a.lo}, f32x8{b.lo}, f32x8{c.lo}, f32x8{d.lo});
+  return {lo.x, quad_sums(f32x8{a.hi}, f32x8{b.hi}, f32x8{c.hi}, f32x8{d.hi}).x};
+}
+SYLVESTER_INLINE void store_quad(float* to, f32x16 v) { store_quad(to, f32x8{_mm256_add_ps(v.lo, v.hi)}); }
 
 using Vector = f32x16;
 

@@ -7,36 +7,45 @@ namespace {
 
 using sylvester::hadamard_scan::Readout;
 
-// Outputs that are summed at once. On the way back V and dV share the registers; a state is made again for each group,
-// so where few fit, more at once are better though some of V then comes from memory.
+// Outputs that are summed at once: of two samples; and on the way back, where V and dV share the registers
 template <class V>
-constexpr int kOutputGroup = V::kRegisters >= 16 ? 10 : 3;
+constexpr int kOutputGroup = V::kRegisters >= 16 ? 10 : 5;
 template <class V>
-constexpr int kBackGroup = V::kRegisters >= 16 ? 10 : 5;
+constexpr int kBackGroup = V::kRegisters >= 16 ? 10 : 6;
 
 // y[s][o] = Σ_d V[o][d] max(h[s][d], 0) for Outputs outputs of Samples samples: sixteen chains in ascending d, then the
 // sum of the lanes. Up to three elements after a sample's outputs are written too.
 template <class V, int Samples, int Outputs>
 SYLVESTER_INLINE void read_out_block(const typename V::Real* h, int64_t width, const typename V::Real* w, int64_t row,
                                      typename V::Real* y) {
+  using P = std::conditional_t<(Outputs > 2), Part<V>, V>;  // few sums fit registers whole, and need all their chains
   constexpr int kFours = (Outputs + 3) / 4;
-  V sum[Samples][kFours * 4];
+  P quads[Samples][kFours];
+  for (int64_t part = 0; part < kLanes; part += kLanesOf<P>) {
+    P sum[Samples][kFours * 4];
 #pragma GCC unroll 32
-  for (int n = 0; n < Samples * kFours * 4; ++n) sum[n % Samples][n / Samples] = zero<V>();
-  for (int64_t d = 0; d < width; d += kLanes) {
-    V a[Samples];
+    for (int n = 0; n < Samples * kFours * 4; ++n) sum[n % Samples][n / Samples] = zero<P>();
+    for (int64_t d = part; d < width; d += kLanes) {
+      P a[Samples];
 #pragma GCC unroll 2
-    for (int s = 0; s < Samples; ++s) a[s] = relu(load<V>(h + s * width + d));
+      for (int s = 0; s < Samples; ++s) a[s] = relu(load<P>(h + s * width + d));
 #pragma GCC unroll 32
-    for (int n = 0; n < Samples * Outputs; ++n) {
-      const int o = n / Samples, s = n % Samples;
-      sum[s][o] = fma(a[s], load<V>(w + o * width + d), sum[s][o]);
+      for (int n = 0; n < Samples * Outputs; ++n) {
+        const int o = n / Samples, s = n % Samples;
+        sum[s][o] = fma(a[s], load<P>(w + o * width + d), sum[s][o]);
+      }
+    }
+#pragma GCC unroll 32
+    for (int n = 0; n < Samples * kFours; ++n) {
+      const P* four = sum[n % Samples] + n / Samples * 4;
+      const P of_part = quad_sums(four[0], four[1], four[2], four[3]);
+      P& of_all = quads[n % Samples][n / Samples];
+      of_all = part == 0 ? of_part : add(of_all, of_part);
     }
   }
 #pragma GCC unroll 32
   for (int n = 0; n < Samples * kFours; ++n) {
-    const V* four = sum[n % Samples] + n / Samples * 4;
-    sum_lanes(four[0], four[1], four[2], four[3], y + n % Samples * row + n / Samples * 4);
+    store_quad(y + n % Samples * row + n / Samples * 4, quads[n % Samples][n / Samples]);
   }
 }
 
@@ -91,47 +100,51 @@ SYLVESTER_INLINE void write_outputs(const Problem& p, typename V::Real* y, Dtype
 template <class V>
 struct States {
   using Real = typename V::Real;
+  using P = Part<V>;
   const Real* const* h;  // or null
   const Real* const* r;
   const Real* const* z;
 
-  // max(h, 0) of step c, elements [i, i + 16); s and b are theirs
-  SYLVESTER_INLINE V read(int64_t c, int64_t i, V s, V b) const {
-    if (h != nullptr) return relu(load<V>(h[c] + i));
-    return relu(add(flip(load<V>(r[c] + i), s), add(load<V>(z[c] + i), b)));
+  // max(h, 0) of step c from element i on; s and b are theirs
+  SYLVESTER_INLINE P read(int64_t c, int64_t i, P s, P b) const {
+    if (h != nullptr) return relu(load<P>(h[c] + i));
+    return relu(add(flip(load<P>(r[c] + i), s), add(load<P>(z[c] + i), b)));
   }
 };
 
 // For outputs [o, o + Outputs) and the steps of one row: g[c] += Σ_o dy[c][o] V[o] where h > 0, and
 // dV[o] += Σ_c dy[c][o] max(h[c], 0)
 template <class V, int Outputs>
-void read_back_block(const Problem& p, const States<V>& states, const typename V::Real* dy, int64_t n, int64_t o,
+void read_back_block(const Problem& p, const States<V> states, const typename V::Real* dy, int64_t n, int64_t o,
                      typename V::Real* g, typename V::Real* grad_weight) {
   using Real = typename V::Real;
-  const auto *sign = static_cast<const Real*>(p.sign), *bias = sign + p.padded;
-  const auto* w = static_cast<const Real*>(p.readout.weight) + o * p.padded;
-  const int64_t row = output_row(p);
-  grad_weight += o * p.padded;
-  for (int64_t i = 0; i < p.padded; i += kLanes) {
-    V weight[Outputs], sum[Outputs];
+  using P = Part<V>;
+  const int64_t row = output_row(p), padded = p.padded;
+  const auto *sign = static_cast<const Real*>(p.sign), *bias = sign + padded;
+  const auto* w = static_cast<const Real*>(p.readout.weight) + o * padded;
+  grad_weight += o * padded;
+  for (int64_t i = 0; i < padded; i += kLanesOf<P>) {
+    P weight[Outputs], sum[Outputs];
 #pragma GCC unroll 16
-    for (int j = 0; j < Outputs; ++j) weight[j] = load<V>(w + j * p.padded + i);
+    for (int j = 0; j < Outputs; ++j) weight[j] = load<P>(w + j * padded + i);
 #pragma GCC unroll 16
-    for (int j = 0; j < Outputs; ++j) sum[j] = load<V>(grad_weight + j * p.padded + i);
-    const V s = load<V>(sign + i), b = load<V>(bias + i);
-    for (int64_t c = 0; c < n; ++c) {
-      const V a = states.read(c, i, s, b);
-      V up = o == 0 ? zero<V>() : load<V>(g + c * p.padded + i);
+    for (int j = 0; j < Outputs; ++j) sum[j] = load<P>(grad_weight + j * padded + i);
+    const P s = load<P>(sign + i), b = load<P>(bias + i);
+    const Real* factors = dy + o;
+    Real* to = g + i;
+    for (int64_t c = 0; c < n; ++c, factors += row, to += padded) {
+      const P a = states.read(c, i, s, b);
+      P up = o == 0 ? zero<P>() : load<P>(to);
 #pragma GCC unroll 16
       for (int j = 0; j < Outputs; ++j) {
-        const V factor = broadcast<V>(dy[c * row + o + j]);
+        const P factor = broadcast<P>(factors[j]);
         up = fma(factor, weight[j], up);
         sum[j] = fma(factor, a, sum[j]);
       }
-      store(g + c * p.padded + i, where_nonzero(a, up));
+      store(to, where_nonzero(a, up));
     }
 #pragma GCC unroll 16
-    for (int j = 0; j < Outputs; ++j) store(grad_weight + j * p.padded + i, sum[j]);
+    for (int j = 0; j < Outputs; ++j) store(grad_weight + j * padded + i, sum[j]);
   }
 }
 
