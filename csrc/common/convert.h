@@ -207,30 +207,6 @@ SYLVESTER_INLINE void store_as(float16* to, f32x16 v) {
 
 #endif
 
-// The first count < 16 elements; the other lanes are zero and are not stored.
-template <class V, class T>
-SYLVESTER_INLINE V load_part_as(const T* from, int64_t count) {
-  T buffer[kLanes] = {};
-  std::memcpy(buffer, from, static_cast<size_t>(count) * sizeof(T));
-  return load_as<V>(buffer);
-}
-template <class V, class T>
-SYLVESTER_INLINE void store_part_as(T* to, V v, int64_t count) {
-  T buffer[kLanes];
-  store_as(buffer, v);
-  std::memcpy(to, buffer, static_cast<size_t>(count) * sizeof(T));
-}
-#if defined(SYLVESTER_LEVEL_avx512)
-template <>
-SYLVESTER_INLINE f32x16 load_part_as(const float* from, int64_t count) {
-  return {_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << count) - 1), from)};
-}
-template <>
-SYLVESTER_INLINE void store_part_as(float* to, f32x16 v, int64_t count) {
-  _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1u << count) - 1), v.x);
-}
-#endif
-
 // run.operator()<V, T>() with the vector and the element type of rows of dtype
 template <class Run>
 SYLVESTER_INLINE void with_dtype(sylvester::Dtype dtype, const Run& run) {

@@ -16,7 +16,7 @@
 #pragma once
 
 #include "common/codes.h"
-#include "common/convert.h"
+#include "common/parts.h"
 #include "common/scale.h"
 
 namespace {

@@ -2,7 +2,7 @@
 // drive.
 #pragma once
 
-#include "common/convert.h"
+#include "common/parts.h"
 #include "hadamard_scan/hadamard_scan.h"
 
 namespace {

@@ -1,6 +1,7 @@
 #include "common/across_blocks.h"
 #include "common/even_odd.h"
 #include "common/hadamard_stream.h"
+#include "common/parts.h"
 #include "hadamard_transform/hadamard_transform.h"
 
 namespace {

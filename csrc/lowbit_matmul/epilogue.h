@@ -1,7 +1,7 @@
 // From the sums of 16 columns to y.
 #pragma once
 
-#include "common/convert.h"
+#include "common/parts.h"
 #include "lowbit_matmul/lowbit_matmul.h"
 
 namespace {
