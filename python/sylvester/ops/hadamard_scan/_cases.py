@@ -115,14 +115,26 @@ _OPTIONS = (
 )
 
 
+_IN_TURNS = (
+    (64, 3, "relu bias"),
+    (128, 3, "bias h0"),
+    (128, 3, "relu last_only"),
+    (256, 3, "modrelu bias"),
+    (512, 9, "relu bias"),
+    (1024, 5, "last_only h0"),
+    (1024, 5, "reverse"),
+)
+
+
 def _options() -> Iterator[Case]:
     for source, steps, rows, width, options in _OPTIONS:
         yield _case(source, steps, rows, width, options, block=4 if width == 12 else None)
     for outputs, width in ((1, 128), (11, 64), (32, 512)):
         yield _case("fused", 3, 9, width, "readout bias", outputs=outputs)
-    # More rows than a CPU takes turns with, over several of its time tiles
-    for width, options in ((256, "lengths bias h0"), (512, "relu bias"), (1024, "last_only h0"), (1024, "reverse")):
-        yield _case("given", 9, 5, width, options)
+    # Five rows a tile, one more than a CPU takes turns with; the widest over two of its time tiles
+    for width, steps, options in _IN_TURNS:
+        yield _case("given", steps, 65, width, options)
+    yield _case("given", 9, 5, 256, "lengths bias h0")
 
 
 def _strided(m: Make) -> Arguments:
