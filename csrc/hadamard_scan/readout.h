@@ -113,7 +113,7 @@ struct States {
 };
 
 // For outputs [o, o + Outputs) and the steps of one row: g[c] += Σ_o dy[c][o] V[o] where h > 0, and
-// dV[o] += Σ_c dy[c][o] max(h[c], 0)
+// dV[o] += Σ_c dy[c][o] max(h[c], 0). states is a copy: behind a reference every store would make it load again.
 template <class V, int Outputs>
 void read_back_block(const Problem& p, const States<V> states, const typename V::Real* dy, int64_t n, int64_t o,
                      typename V::Real* g, typename V::Real* grad_weight) {

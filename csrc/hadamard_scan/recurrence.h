@@ -59,7 +59,7 @@ void run_width(const Coefficients<V>& c, typename V::Real* const* states, const 
   constexpr int kRows = kFit < kMaxTileRows ? kFit : static_cast<int>(kMaxTileRows);
   if constexpr (kRows > 1) {
     if (rows == kRows) return run_in_registers<V, mode, kOut, Log2Width, kRows>(c, states, steps, 0, first, count);
-  } else if constexpr (kTakesTurns<V> && kFit == 1) {
+  } else if constexpr (kTakesTurns<V>) {
     if (rows > 1) return run_in_turns<V, mode, kOut, Log2Width>(c, states, steps, first, count, rows);
   }
   for (int64_t r = 0; r < rows; ++r) {

@@ -115,6 +115,7 @@ _OPTIONS = (
 )
 
 
+# Width, steps, options: five rows a tile, one more than a CPU takes turns with; the widest over two of its time tiles
 _IN_TURNS = (
     (64, 3, "relu bias"),
     (128, 3, "bias h0"),
@@ -131,7 +132,6 @@ def _options() -> Iterator[Case]:
         yield _case(source, steps, rows, width, options, block=4 if width == 12 else None)
     for outputs, width in ((1, 128), (11, 64), (32, 512)):
         yield _case("fused", 3, 9, width, "readout bias", outputs=outputs)
-    # Five rows a tile, one more than a CPU takes turns with; the widest over two of its time tiles
     for width, steps, options in _IN_TURNS:
         yield _case("given", steps, 65, width, options)
     yield _case("given", 9, 5, 256, "lengths bias h0")
