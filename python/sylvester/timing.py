@@ -65,11 +65,16 @@ def measure(
 
 
 def _calibrate(call: Callable[[], Any], sample: Callable[[Callable[[], Any], int], float], min_sample: float) -> int:
-    """Calls a sample needs. The first call is not timed: it may compile, page memory in or start threads."""
+    """Calls a sample needs. The first call is not timed: it may compile, page memory in or start threads.
+
+    A machine that stalls makes one sample look long enough when it is not, so a count must last twice.
+    """
     call()
     repeats = 1
     while True:
         seconds = sample(call, repeats)
+        if seconds >= min_sample:
+            seconds = sample(call, repeats)
         if seconds >= min_sample:
             return repeats
         # Aim a little above the target, but grow by 10 at most: the first estimates are the least precise.
