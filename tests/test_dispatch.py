@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,8 @@ ROOT = Path(__file__).parents[1]
 COMPILED = ("scalar", "avx2", "avx512")
 """Levels that every kernel is compiled for; without integer dot products a VNNI level falls to the one below."""
 ABSENT = [level for level in _library.LEVELS if level not in _library.levels()]
+UNKNOWN = ("avx", "AVX2", "nonsense")
+one_worker = pytest.mark.xdist_group("imported")
 
 
 def child(code: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -27,22 +29,25 @@ def child(code: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str
 
 FORKS = """
 import os, sys, torch
-for level in sys.argv[2:]:
+for level in sys.argv[1:]:
     child = os.fork()
     if not child:
         os.dup2(1, 2)
         os.environ["SYLVESTER_ISA"] = level
-        exec(sys.argv[1])
+        import sylvester.ops
+        print(sylvester._library.isa())
         sys.exit()
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), end="\\0", flush=True)
 """
 
 
-def with_levels(code: str, levels: Sequence[str]) -> list[tuple[str, str]]:
-    """What the code prints, with its exit status behind it, for each SYLVESTER_ISA; torch is imported once for all."""
-    command = [sys.executable, "-c", FORKS, code, *levels]
+@cache
+def imported() -> dict[str, str]:
+    """What an import prints, with its exit status behind it, for each SYLVESTER_ISA; torch is imported once for all."""
+    asked = ["", *_library.LEVELS, *UNKNOWN]
+    command = [sys.executable, "-c", FORKS, *asked]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
-    return list(zip(levels, printed, strict=False))
+    return dict(zip(asked, printed, strict=False))
 
 
 def has_dots(operator: Operator) -> bool:
@@ -85,15 +90,18 @@ def test_force_is_undone() -> None:
     assert _library.isa() == before
 
 
+@one_worker
 def test_environment_chooses() -> None:
     """And the best level is the default."""
     levels = _library.levels()
-    found = with_levels("from sylvester import _library; print(_library.isa())", ["", *levels])
-    assert found == [(asked, f"{asked or levels[-1]}\n0") for asked in ("", *levels)]
+    for asked in ("", *levels):
+        assert imported()[asked] == f"{asked or levels[-1]}\n0"
 
 
+@one_worker
 def test_unknown_level_in_the_environment() -> None:
-    for wanted, printed in with_levels("import sylvester.ops", ["avx", "AVX2", "nonsense"]):
+    for wanted in UNKNOWN:
+        printed = imported()[wanted]
         assert f"ImportError: SYLVESTER_ISA={wanted}: no such level" in printed and printed.endswith("\n1")
         assert "scalar" in printed, "the message should name the levels there are"
 
@@ -106,12 +114,13 @@ def test_unknown_level_by_name_and_code() -> None:
             torch.ops.sylvester._force_isa(code)
 
 
+@one_worker
 @pytest.mark.skipif(not ABSENT, reason="this CPU has every level (tests/test_emulated.py takes levels away)")
 @pytest.mark.parametrize("level", ABSENT)
 def test_absent_level_is_refused(level: str) -> None:
     with pytest.raises(ValueError, match=f"{level}: this CPU lacks it"), _library.forced_isa(level):
         pass
-    ((_, printed),) = with_levels("import sylvester.ops", [level])
+    printed = imported()[level]
     assert f"ImportError: SYLVESTER_ISA={level}: this CPU lacks it" in printed and printed.endswith("\n1")
 
 

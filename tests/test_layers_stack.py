@@ -192,6 +192,7 @@ def test_every_way_in_gives_the_same(options: dict, tokens: bool) -> None:
     for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), HadamRNN(4, 16, **options)):
         twin.load_state_dict(layer.state_dict())
         assert all(map(torch.equal, twin(x, h0, lengths), expected))
+    torch._dynamo.reset()
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x, h0, lengths), expected)
     parameters = list(layer.parameters())
@@ -199,9 +200,8 @@ def test_every_way_in_gives_the_same(options: dict, tokens: bool) -> None:
     torch.testing.assert_close(*gradients)
     with torch.no_grad():
         layer(x, h0, lengths)
-        for strict in (False, True):
-            program = torch.export.export(layer, (x, h0, lengths), strict=strict).module()
-            assert all(map(torch.equal, program(x, h0, lengths), expected))
+        program = torch.export.export(layer, (x, h0, lengths), strict=tokens).module()  # the slowest: one way each
+        assert all(map(torch.equal, program(x, h0, lengths), expected))
 
 
 def test_autocast_is_neutral_in_a_stack() -> None:
