@@ -17,3 +17,5 @@ class Wrong:
     label: str
     breaks: str
     function: Callable[..., Any]
+    where: str = ""
+    """In the labels of the cases to try first."""
