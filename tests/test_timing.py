@@ -1,52 +1,61 @@
-"""The timer: turns, sample lengths, limits."""
+"""The timer: turns, sample lengths, limits. On a clock of its own, so that no other process can spoil it."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 
 from sylvester.timing import Timing, measure
 
 
-def test_candidates_take_turns() -> None:
-    order: list[str] = []
+class Clock:
+    """Time passes in calls only; a stall adds its seconds to one of them."""
 
-    def slow(name: str) -> None:
-        order.append(name)
-        time.sleep(0.002)
+    def __init__(self, stalls: dict[int, float] | None = None) -> None:
+        self.now, self.order, self.stalls = 0.0, [""], stalls or {}
 
-    timings = measure({"a": lambda: slow("a"), "b": lambda: slow("b")}, samples=4, min_sample=0.001)
-    assert order[-8:] == ["a", "b"] * 4
+    def lasting(self, seconds: float, name: str = "") -> Callable[[], None]:
+        def call() -> None:
+            self.now += seconds + self.stalls.get(len(self.order), 0.0)
+            self.order.append(name)
+
+        return call
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(time, "perf_counter", lambda: clock.now)
+    return clock
+
+
+def test_candidates_take_turns(clock: Clock) -> None:
+    calls = {name: clock.lasting(0.002, name) for name in "ab"}
+    timings = measure(calls, samples=4, min_sample=0.001)
+    assert clock.order[-8:] == ["a", "b"] * 4
     assert timings["a"].repeats == 1 and len(timings["a"].samples) == 4
 
 
-class Clock:
-    """Time passes in calls only, a microsecond each; a stall adds its seconds to one call."""
-
-    def __init__(self, stalls: dict[int, float]) -> None:
-        self.now, self.calls, self.stalls = 0.0, 0, stalls
-
-    def call(self) -> None:
-        self.calls += 1
-        self.now += 1e-6 + self.stalls.get(self.calls, 0.0)
-
-
 @pytest.mark.parametrize("stalled", [None, 2, 20, 500], ids="stalled_{}".format)
-def test_samples_are_long_enough_on_a_machine_that_stalls(monkeypatch: pytest.MonkeyPatch, stalled: int | None) -> None:
-    clock = Clock({stalled: 0.01} if stalled else {})
-    monkeypatch.setattr(time, "perf_counter", lambda: clock.now)
-    timing = measure({"short": clock.call}, samples=3, min_sample=0.002)["short"]
+def test_samples_are_long_enough_on_a_machine_that_stalls(clock: Clock, stalled: int | None) -> None:
+    clock.stalls = {stalled: 0.01} if stalled else {}
+    timing = measure({"short": clock.lasting(1e-6)}, samples=3, min_sample=0.002)["short"]
     assert min(timing.samples) * timing.repeats >= 0.002
     assert timing.median == pytest.approx(1e-6)
 
 
-def test_a_slow_candidate_stops_early_but_not_before_three_samples() -> None:
-    timings = measure(
-        {"slow": lambda: time.sleep(0.01), "fast": lambda: None}, samples=8, min_sample=0.0001, max_seconds=0.02
-    )
+def test_a_slow_candidate_stops_early_but_not_before_three_samples(clock: Clock) -> None:
+    calls = {"slow": clock.lasting(0.01), "fast": clock.lasting(1e-6)}
+    timings = measure(calls, samples=8, min_sample=0.0001, max_seconds=0.02)
     assert len(timings["slow"].samples) == 3
     assert len(timings["fast"].samples) == 8
+
+
+def test_the_clock_is_that_of_the_machine() -> None:
+    timing = measure({"sleep": lambda: time.sleep(0.002)}, samples=3, min_sample=0.001)["sleep"]
+    assert timing.fastest >= 0.002
 
 
 def test_statistics() -> None:
