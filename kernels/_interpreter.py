@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from functools import cache
 from typing import Any
 
@@ -16,7 +15,6 @@ def repair() -> None:
     """Let ``tl.range`` take bounds known at run time and ``tl.dot`` sum every row alike; do what takes long once."""
     _convert_one_element_arrays()
     _multiply_rows_alike()
-    _remember_builtins()
     _patch_once()
     _remember_types()
 
@@ -45,24 +43,8 @@ def _multiply_rows_alike() -> None:
     interpreter.InterpreterBuilder.create_dot = patched
 
 
-def _remember_builtins() -> None:
-    """A third of the interpreter's time went into listing the members of triton.language for each call of a helper."""
-    names: dict[Any, list[str]] = {}
-
-    def patched(package: Any, builder: Any, scope: Any) -> None:
-        if package not in names:  # the first time nothing is patched yet
-            names[package] = [name for name, member in inspect.getmembers(package) if tl.core.is_builtin(member)]
-        for name in names[package]:
-            member = getattr(package, name)
-            if not tl.core.is_builtin(member):  # inside of a call that has patched all of them
-                return
-            interpreter._patch_attr(package, name, member, builder, scope)
-
-    interpreter._patch_builtin = patched
-
-
 def _patch_once() -> None:
-    """A tenth went into patching triton.language again for each call of a helper."""
+    """A third of the interpreter's time went into finding what to patch again for each call of a helper."""
     original = interpreter._patch_lang
 
     def patched(fn: Any) -> Any:
