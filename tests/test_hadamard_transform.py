@@ -42,9 +42,10 @@ def test_factors_are_orthogonal() -> None:
 
 
 def test_orders() -> None:
-    """4 times an odd number each, and none missing but the four without a construction here."""
+    """4 times an odd number each, none missing but the four without a construction here; and 344."""
     missing = {m for m in range(12, 256, 8) if m not in ORDERS}
-    assert missing == {116, 156, 188, 236} and all(m % 8 == 4 for m in ORDERS)
+    assert missing == {116, 156, 188, 236} and [m for m in ORDERS if m % 8 != 4] == [344]
+    assert [factor_of(n) for n in (172, 344, 688, 11008)] == [172, 344, 344, 344]
 
 
 @pytest.mark.parametrize(("width", "best"), [(768, 768), (11008, 11008), (100, 100), (50, 2), (11136, 384), (7, 1)])
@@ -54,11 +55,12 @@ def test_largest_block(width: int, best: int) -> None:
     assert not any(factor_of(block) for block in range(best + 1, width + 1) if width % block == 0)
 
 
-@pytest.mark.parametrize("part", [1, 16])
+@pytest.mark.parametrize("part", [1, 16, 32])
 @pytest.mark.parametrize("m", ORDERS)
 def test_factored_matrix_and_its_transpose(m: int, part: int) -> None:
-    """Exactly, at every level: each order has kernels of its own."""
+    """Exactly, at every level: each order has kernels of its own. That of 344 rounds: to the nearest integers."""
     n = m * part
+    m, part = factor_of(n), n // factor_of(n)  # that of 172 · 16 is 344
     x = integers(2, 3 * n)
     matrix, blocks = torch.kron(factor_matrix(m).float(), sylvester(part)), x.view(2, 3, n)
     wanted = {False: blocks @ matrix.T, True: blocks @ matrix}
@@ -66,10 +68,10 @@ def test_factored_matrix_and_its_transpose(m: int, part: int) -> None:
         with _library.forced_isa(level):
             for transpose, want in wanted.items():
                 y = hadamard_transform(x, block_size=n, scale=1.0, transpose=transpose)
-                assert torch.equal(y.view(2, 3, n), want), (level, transpose)
+                assert torch.equal((y.round() if m == 344 else y).view(2, 3, n), want), (level, transpose)
 
 
-@pytest.mark.parametrize("n", [12, 44, 92 * 4, 768, 172 * 64])
+@pytest.mark.parametrize("n", [12, 44, 92 * 4, 768, 172, 344 * 32, 344 * 64])
 def test_transpose_is_the_inverse(n: int) -> None:
     x = torch.randn(3, n)
     there = hadamard_transform(x)

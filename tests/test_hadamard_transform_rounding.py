@@ -12,7 +12,7 @@ from sylvester.ops.hadamard_transform import reference
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("n", [16, 128, 1024, 1 << 14, 12, 768, 148 * 4, 172, 252 * 2])
+@pytest.mark.parametrize("n", [16, 128, 1024, 1 << 14, 12, 768, 148 * 4, 172, 252 * 2, 344, 11008])
 def test_error_is_at_most_twice_that_of_plain_torch(n: int, dtype: torch.dtype) -> None:
     x = torch.randn(64, n, dtype=torch.float64).to(dtype)
     truth = reference(x.double())

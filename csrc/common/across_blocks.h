@@ -3,12 +3,23 @@
 
 #include "common/hadamard_factor.h"
 
-namespace sylvester::hadamard_across::SYLVESTER_LEVEL {
+namespace sylvester {
 
-// The factor's share of the blocks in [in, in + width); in may be out. What is left is I ⊗ S on blocks of block / m.
-void across_blocks(const FactorSums& f, const float* in, float* out, int64_t width, int64_t block) noexcept;
+// I ⊗ S on blocks of this size; and the scale, unless it was applied
+struct Left {
+  int64_t block;
+  bool scaled;
+};
+
+namespace hadamard_across::SYLVESTER_LEVEL {
+
+// The factor's share of the blocks in [in, in + width); in may be out. Returns what is left.
+Left across_blocks(const FactorSums& f, const float* in, float* out, int64_t width, int64_t block,
+                   double scale) noexcept;
 #if defined(SYLVESTER_LEVEL_scalar)
-void across_blocks(const FactorSums& f, const double* in, double* out, int64_t width, int64_t block) noexcept;
+Left across_blocks(const FactorSums& f, const double* in, double* out, int64_t width, int64_t block,
+                   double scale) noexcept;
 #endif
 
-}  // namespace sylvester::hadamard_across::SYLVESTER_LEVEL
+}  // namespace hadamard_across::SYLVESTER_LEVEL
+}  // namespace sylvester

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "common/hadamard_columns.h"
+#include "common/hadamard_cubic.h"
 
 namespace {
 
@@ -34,12 +35,29 @@ void listed_rows(const FactorSums& f, const typename V::Real* buffer, const Put&
   }
 }
 
+// Of input j of each of four circulants, `part` apart: the sums that other rows take, and those that rows j take
+template <class V>
+SYLVESTER_INLINE void turned_inputs(bool transpose, const typename V::Real* in, int64_t part, V (&sums)[4],
+                                    V (&own)[4]) {
+  const V x0 = load<V>(in), x1 = load<V>(in + part), x2 = load<V>(in + 2 * part), x3 = load<V>(in + 3 * part);
+  const V a = add(x0, x1), b = sub_fused(x1, x0), c = add(x2, x3), d = sub_fused(x2, x3);
+  const V odd[] = {add_fused(c, b), sub(c, b), sub_fused(a, d), add(a, d)};
+  const V even[] = {add(a, c), sub_fused(a, c), add_fused(b, d), sub(b, d)};
+  const V odd_rows[] = {negated(odd[0]), odd[3], odd[1], odd[2]};
+  const V even_rows[] = {even[0], even[3], even[2], negated(even[1])};
+#pragma GCC unroll 4
+  for (int k = 0; k < 4; ++k) {
+    sums[k] = transpose ? even[k] : odd[k];
+    own[k] = transpose ? odd_rows[k] : even_rows[k];
+  }
+}
+
 // A column of 16 lanes whose m elements are stride apart; in may be out
 template <class V>
 void listed_column(const FactorSums& f, const typename V::Real* in, typename V::Real* out, int64_t stride) {
   using Real = typename V::Real;
   const int64_t size = f.order * kLanes;
-  alignas(64) Real u[2 * (sylvester::kLargestFactor + 1) * kLanes];
+  alignas(64) Real u[2 * (sylvester::kLargestFound + 1) * kLanes];
   const auto complete = [&](Real* w) {
     for (int64_t k = 0; k < size; k += kLanes) store(w + size + k, negated(load<V>(w + k)));
     store(w + 2 * size, negated(zero<V>()));
@@ -100,7 +118,6 @@ void across(const FactorSums& f, const typename V::Real* in, typename V::Real* o
       case 108: return fixed.template operator()<108>();
       case 124: return fixed.template operator()<124>();
       case 148: return fixed.template operator()<148>();
-      case 172: return fixed.template operator()<172>();
       default: break;
     }
   }
@@ -112,7 +129,7 @@ void across(const FactorSums& f, const typename V::Real* in, typename V::Real* o
 // Blocks of m·part elements with part < 16, as many side by side as fill 16 columns
 template <class V>
 void across_small_parts(const FactorSums& f, const typename V::Real* in, typename V::Real* out, int64_t blocks,
-                        int64_t part) {
+                        int64_t part, double scale) {
   using Real = typename V::Real;
   alignas(64) Real table[sylvester::kLargestFactor * kLanes] = {};
   const int64_t abreast = kLanes / part, block = f.m * part;
@@ -120,17 +137,28 @@ void across_small_parts(const FactorSums& f, const typename V::Real* in, typenam
   for (int64_t b = 0; b < blocks; b += abreast) {
     const int64_t count = (b + abreast <= blocks ? abreast : blocks - b) * block;
     for (int64_t i = 0; i < count; ++i) table[place(i)] = in[b * block + i];
-    across<V>(f, table, table, 1, kLanes);
+    f.plan == nullptr ? cubic_rows<V>(table, table, kLanes, f.transpose, scale) : across<V>(f, table, table, 1, kLanes);
     for (int64_t i = 0; i < count; ++i) out[b * block + i] = table[place(i)];
   }
 }
 
 // As in across_blocks.h
 template <class V>
-void across_blocks(const FactorSums& f, const typename V::Real* in, typename V::Real* out, int64_t width,
-                   int64_t block) {
+sylvester::Left across_blocks(const FactorSums& f, const typename V::Real* in, typename V::Real* out, int64_t width,
+                              int64_t block, double scale) {
   const int64_t part = block / f.m;
-  part < kLanes ? across_small_parts<V>(f, in, out, width / block, part) : across<V>(f, in, out, width / block, part);
+  const bool cubic = f.plan == nullptr, pair = kVectorUnits<V> && part == 2 * kLanes;
+  if (part < kLanes) {
+    across_small_parts<V>(f, in, out, width / block, part, scale);
+  } else if (!cubic) {
+    across<V>(f, in, out, width / block, part);
+  } else {
+    for (int64_t i = 0; i < width; i += block) {
+      pair ? cubic_rows_of_32<V>(in + i, out + i, f.transpose, scale)
+           : cubic_rows<V>(in + i, out + i, part, f.transpose, scale);
+    }
+  }
+  return {cubic && pair ? 1 : part, cubic};
 }
 
 }  // namespace

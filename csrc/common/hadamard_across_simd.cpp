@@ -3,13 +3,15 @@
 
 namespace sylvester::hadamard_across::SYLVESTER_LEVEL {
 
-void across_blocks(const FactorSums& f, const float* in, float* out, int64_t width, int64_t block) noexcept {
-  ::across_blocks<Vector>(f, in, out, width, block);
+Left across_blocks(const FactorSums& f, const float* in, float* out, int64_t width, int64_t block,
+                   double scale) noexcept {
+  return ::across_blocks<Vector>(f, in, out, width, block, scale);
 }
 
 #if defined(SYLVESTER_LEVEL_scalar)
-void across_blocks(const FactorSums& f, const double* in, double* out, int64_t width, int64_t block) noexcept {
-  ::across_blocks<lanes16<double>>(f, in, out, width, block);
+Left across_blocks(const FactorSums& f, const double* in, double* out, int64_t width, int64_t block,
+                   double scale) noexcept {
+  return ::across_blocks<lanes16<double>>(f, in, out, width, block, scale);
 }
 #endif
 

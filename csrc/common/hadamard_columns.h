@@ -141,69 +141,6 @@ void dense_column(const typename V::Real* in, typename V::Real* out, int64_t str
   buffered_rows<V, M, Transpose>(x, [&](int k, V y) SYLVESTER_LAMBDA { store(out + k * stride, y); }, [](int) {});
 }
 
-// Of input j of each of four circulants, `part` apart: the sums that other rows take, and those that rows j take
-template <class V>
-SYLVESTER_INLINE void turned_inputs(bool transpose, const typename V::Real* in, int64_t part, V (&sums)[4],
-                                    V (&own)[4]) {
-  const V x0 = load<V>(in), x1 = load<V>(in + part), x2 = load<V>(in + 2 * part), x3 = load<V>(in + 3 * part);
-  const V a = add(x0, x1), b = sub_fused(x1, x0), c = add(x2, x3), d = sub_fused(x2, x3);
-  const V odd[] = {add_fused(c, b), sub(c, b), sub_fused(a, d), add(a, d)};
-  const V even[] = {add(a, c), sub_fused(a, c), add_fused(b, d), sub(b, d)};
-  const V odd_rows[] = {negated(odd[0]), odd[3], odd[1], odd[2]};
-  const V even_rows[] = {even[0], even[3], even[2], negated(even[1])};
-#pragma GCC unroll 4
-  for (int k = 0; k < 4; ++k) {
-    sums[k] = transpose ? even[k] : odd[k];
-    own[k] = transpose ? odd_rows[k] : even_rows[k];
-  }
-}
-
-// Rows i .. i + Count - 1 of each circulant, i = (in - column) / stride: the code for i = 0 with all places moved.
-// `again` holds the inputs from 0 on, those before i already.
-template <class V, int M, bool Transpose, int Count>
-__attribute__((noinline)) void turned_groups(const typename V::Real* w, typename V::Real* again,
-                                             const typename V::Real* in, typename V::Real* out, int64_t stride) {
-  constexpr int kSize = M / 4;
-  V s[Count][kSums];
-  unrolled<0, 4 * (kSize + Count - 1)>([&]<int n>() SYLVESTER_LAMBDA {
-    const V x = Count == 1 ? load<V>(w + n * kLanes) : in_register(load<V>(w + n * kLanes));
-    if constexpr (n < 4 * Count) store(again + n * kLanes, x);
-    unrolled<0, Count>([&]<int g>() SYLVESTER_LAMBDA {
-      if constexpr (n >= 4 * g && n < 4 * g + M) {
-        into_sum<V, M, Transpose, 0, n - 4 * g, (g + n) % 2 != 0>(x, s[g]);
-      }
-    });
-  });
-#pragma GCC unroll 3
-  for (int g = 0; g < Count; ++g) {
-    V y[kGroupRows], unused[kGroupRows], own[kGroupRows];
-    turned_rows(s[g], y);
-    turned_inputs(Transpose, in + g * stride, kSize * stride, unused, own);
-#pragma GCC unroll 4
-    for (int k = 0; k < kGroupRows; ++k) store(out + (k * kSize + g) * stride, add(own[k], y[k]));
-  }
-}
-
-template <class V, int M, bool Transpose>
-void turned_column(const typename V::Real* in, typename V::Real* out, int64_t stride) {
-  constexpr int kSize = M / 4, kAbreast = V::kRegisters >= 16 ? 3 : 1;
-  alignas(64) typename V::Real w[2 * M * kLanes];
-  for (int j = 0; j < kSize; ++j) {
-    V sums[4], unused[4];
-    turned_inputs(Transpose, in + j * stride, kSize * stride, sums, unused);
-    for (int k = 0; k < 4; ++k) store(w + (4 * j + k) * kLanes, sums[k]);
-  }
-  const auto groups = [&]<int kCount>(int i) SYLVESTER_LAMBDA {
-    typename V::Real* const from = w + i * 4 * kLanes;
-    turned_groups<V, M, Transpose, kCount>(from, from + M * kLanes, in + i * stride, out + i * stride, stride);
-  };
-  int i = 0;
-  for (; i + kAbreast <= kSize; i += kAbreast) groups.template operator()<kAbreast>(i);
-  if constexpr (kAbreast > 1) {
-    for (; i < kSize; ++i) groups.template operator()<1>(i);
-  }
-}
-
 // Every column of blocks of M parts, which are a multiple of 16; in may be out
 template <class V, int M, bool Transpose>
 void fixed_columns(const typename V::Real* in, typename V::Real* out, int64_t blocks, int64_t part) {
@@ -211,9 +148,7 @@ void fixed_columns(const typename V::Real* in, typename V::Real* out, int64_t bl
   if constexpr (paired(M) && !kSmall) return paired_columns<V, M>(in, out, blocks, part);
   for (int64_t i = 0; i < blocks * M * part; i += M * part) {
     for (int64_t c = i; c < i + part; c += kLanes) {
-      if constexpr (turned(M)) {
-        turned_column<V, M, Transpose>(in + c, out + c, part);
-      } else if constexpr (paired(M)) {
+      if constexpr (paired(M)) {
         small_column<V, M>(in + c, out + c, part);
       } else {
         dense_column<V, M, Transpose>(in + c, out + c, part);

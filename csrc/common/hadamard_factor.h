@@ -1,4 +1,5 @@
-// How a product with H_m is cut into sums: what the kernels of hadamard_across.h add, at every level.
+// How a product with H_m is cut into sums: what the kernels of hadamard_across.h add, at every level. (Not H_344:
+// hadamard_cubic.h.)
 //
 // Outputs are made four at a time from eight sums of inputs. With n inputs:
 //
@@ -22,7 +23,7 @@
 namespace sylvester {
 
 constexpr int kGroupRows = 4, kSums = 8;
-constexpr int kMostGroups = (kLargestFactor + kGroupRows - 1) / kGroupRows;
+constexpr int kMostGroups = (kLargestFound + kGroupRows - 1) / kGroupRows;
 
 constexpr bool paired(int m) { return construction(m) == Construction::paley_two; }
 constexpr bool turned(int m) { return construction(m) == Construction::williamson; }
@@ -39,7 +40,7 @@ struct Plan {
   // Row k of the four of group g; −1 where another group has it
   int16_t rows[kMostGroups][kGroupRows] = {};
   // The sum that input j of group g goes into, times 2, and 1 where it is subtracted; or kNowhere
-  uint8_t place[kMostGroups][kLargestFactor] = {};
+  uint8_t place[kMostGroups][kLargestFound] = {};
   // Folded: rows ±i of n. Inputs are w_0, w_1 (the border and 0 of the field), then s and d of pair after pair.
   using Pair = int16_t[2];
   Pair pairs[kMostGroups] = {};
@@ -159,7 +160,7 @@ class Planner {
   int m_, order_, groups_;
   Construction kind_;
   bool transpose_;
-  int8_t h_[kLargestFactor * kLargestFactor] = {};
+  int8_t h_[kLargestFound * kLargestFound] = {};
   Plan plan_;
 };
 
@@ -174,7 +175,8 @@ struct FactorSums {
   const uint64_t* words;
 };
 
-// Sums of H_m, or of its transpose; null for a power of two. block must have a factor. Made once, kept for good.
+// Sums of H_m, or of its transpose; null for a power of two, without plan and words for 344, which has none. block must
+// have a factor. Made once, kept for good.
 const FactorSums* factor_sums(int64_t block, bool transpose);
 
 }  // namespace sylvester

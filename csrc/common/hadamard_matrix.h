@@ -1,6 +1,7 @@
 // Hadamard matrices whose order m is no power of two, from their constructions; usable at compile time.
 //
 //   Paley I      m = q + 1,      q ≡ 3 mod 4 a prime power:  H = C + I,  C skew
+//   cubic        m = 344:        the same for q = 7³, the field GF(7)[t] / (t³ − 2); hadamard_cubic.h says why
 //   Paley II     m = 2 (q + 1),  q ≡ 1 mod 4 a prime power:  H = [[C − I, C + I], [C + I, −C + I]],  C symmetric
 //   Williamson   m = 4 n:        H = [[A, B, C, D], [−B, A, −D, C], [−C, D, A, −B], [−D, −C, B, A]] of symmetric
 //                                circulants with A² + B² + C² + D² = 4n·I
@@ -13,7 +14,8 @@
 
 namespace sylvester {
 
-constexpr int kLargestFactor = 256;
+// Of an order that is found by trial, and of any
+constexpr int kLargestFound = 256, kCubicOrder = 344, kLargestFactor = kCubicOrder;
 
 // q = prime^degree with an odd prime; prime is 0 for other numbers
 struct PrimePower {
@@ -62,11 +64,26 @@ class Character {
     return plus(element % top * p_, code, element / top);
   }
   int q_, p_;
-  int8_t of_[kLargestFactor] = {};
+  int8_t of_[kLargestFound] = {};
+};
+
+// The quadratic character of GF(7)[t] / (t³ − 2): that of the norm, for the norm of a square is a square
+class CubicCharacter {
+ public:
+  constexpr int q() const { return 343; }
+  constexpr int between(int a, int b) const {
+    const int x = digit(a, b, 1), y = digit(a, b, 7), z = digit(a, b, 49);
+    const int norm = (x * x * x + 2 * y * y * y + 4 * z * z * z + x * y * z) % 7;
+    return norm == 0 ? 0 : norm == 1 || norm == 2 || norm == 4 ? 1 : -1;
+  }
+
+ private:
+  static constexpr int digit(int a, int b, int place) { return (a / place % 7 + 7 - b / place % 7) % 7; }
 };
 
 // C of order q + 1
-constexpr int conference(const Character& character, int i, int j) {
+template <class C>
+constexpr int conference(const C& character, int i, int j) {
   if (i == j) return 0;
   if (i == 0) return 1;
   if (j == 0) return character.q() % 4 == 1 ? 1 : -1;
@@ -95,42 +112,49 @@ constexpr int williamson(const Williamson& w, int i, int j) {
   return minus != ((kNegated[i / w.n] >> (j / w.n) & 1) != 0) ? -1 : 1;
 }
 
-enum class Construction { none, paley_one, paley_two, williamson };
+enum class Construction { none, paley_one, paley_two, williamson, cubic };
 
 // Of order m, a multiple of 4. Paley II first: symmetric, and half the work.
 constexpr Construction construction(int m) {
-  if (m < 12 || m > kLargestFactor || m % 4 != 0) return Construction::none;
+  if (m == kCubicOrder) return Construction::cubic;
+  if (m < 12 || m > kLargestFound || m % 4 != 0) return Construction::none;
   if (m % 8 == 4 && prime_power(m / 2 - 1).prime != 0) return Construction::paley_two;
   if (prime_power(m - 1).prime != 0) return Construction::paley_one;
   return williamson(m) != nullptr ? Construction::williamson : Construction::none;
 }
 
+// Entry (i, j) of Paley's matrices
+template <class C>
+constexpr int paley(const C& character, bool second, int i, int j) {
+  const int order = character.q() + 1, c = conference(character, i % order, j % order);
+  const bool right = j >= order, lower = i >= order, one = i % order == j % order;
+  return (right && lower ? -c : c) + (one ? (!second || right || lower ? 1 : -1) : 0);
+}
+
 // Row after row into m·m entries; m has a construction
 constexpr void hadamard_matrix(int m, int8_t* to) {
   const Construction kind = construction(m);
-  const int order = kind == Construction::paley_two ? m / 2 : m;
-  const Character character(kind == Construction::williamson ? 3 : order - 1);
+  const bool second = kind == Construction::paley_two;
+  const Character character(second ? m / 2 - 1 : kind == Construction::paley_one ? m - 1 : 3);
   for (int i = 0; i < m; ++i) {
     for (int j = 0; j < m; ++j, ++to) {
-      if (kind == Construction::williamson) {
-        *to = static_cast<int8_t>(williamson(*williamson(m), i, j));
-        continue;
-      }
-      const int c = conference(character, i % order, j % order), one = i % order == j % order ? 1 : 0;
-      const bool right = j >= order, lower = i >= order;
-      *to = static_cast<int8_t>((right && lower ? -c : c) +
-                                (kind == Construction::paley_one || right || lower ? one : -one));
+      const int entry = kind == Construction::williamson ? williamson(*williamson(m), i, j)
+                        : kind == Construction::cubic    ? paley(CubicCharacter(), false, i, j)
+                                                         : paley(character, second, i, j);
+      *to = static_cast<int8_t>(entry);
     }
   }
 }
 
-// The smallest m with a construction for which block / m is a power of two: 1 for a power of two, 0 where none is
+// The m with a construction for which block / m is a power of two: the smallest, but 344 where both it and 172 do; 1
+// for a power of two, 0 where none is
 constexpr int hadamard_factor(int64_t block) {
   if (block < 1) return 0;
   if ((block & (block - 1)) == 0) return 1;
   int64_t odd = block;
   while (odd % 2 == 0) odd /= 2;
-  for (int64_t m = 4 * odd; m <= kLargestFactor && block % m == 0; m *= 2) {
+  if (kCubicOrder % odd == 0 && block % kCubicOrder == 0) return kCubicOrder;
+  for (int64_t m = 4 * odd; m <= kLargestFound && block % m == 0; m *= 2) {
     if (construction(static_cast<int>(m)) != Construction::none) return static_cast<int>(m);
   }
   return 0;

@@ -69,6 +69,12 @@ SYLVESTER_INLINE lanes16<R> fms(lanes16<R> a, lanes16<R> b, lanes16<R> c) {
   for (int q = 0; q < 4; ++q) c.quad[q] = -c.quad[q];
   return fma(a, b, c);
 }
+// c − a·b in one rounding
+template <class R>
+SYLVESTER_INLINE lanes16<R> fnma(lanes16<R> a, lanes16<R> b, lanes16<R> c) {
+  for (int q = 0; q < 4; ++q) a.quad[q] = -a.quad[q];
+  return fma(a, b, c);
+}
 // x with the sign bits of s xored in: s holds +0 or -0, which stand for a factor +1 or -1. Exact for every x.
 template <class R>
 SYLVESTER_INLINE lanes16<R> flip(lanes16<R> x, lanes16<R> s) {

@@ -50,6 +50,7 @@ SYLVESTER_INLINE f32x16 sub_fused(f32x16 a, f32x16 b) { return {_mm512_fnmadd_ps
 SYLVESTER_INLINE f32x16 mul(f32x16 a, f32x16 b) { return {_mm512_mul_ps(a.x, b.x)}; }
 SYLVESTER_INLINE f32x16 fma(f32x16 a, f32x16 b, f32x16 c) { return {_mm512_fmadd_ps(a.x, b.x, c.x)}; }
 SYLVESTER_INLINE f32x16 fms(f32x16 a, f32x16 b, f32x16 c) { return {_mm512_fmsub_ps(a.x, b.x, c.x)}; }
+SYLVESTER_INLINE f32x16 fnma(f32x16 a, f32x16 b, f32x16 c) { return {_mm512_fnmadd_ps(a.x, b.x, c.x)}; }
 SYLVESTER_INLINE f32x16 flip(f32x16 x, f32x16 s) { return {_mm512_xor_ps(x.x, s.x)}; }
 SYLVESTER_INLINE f32x16 relu(f32x16 x) { return {_mm512_max_ps(_mm512_setzero_ps(), x.x)}; }
 SYLVESTER_INLINE f32x16 where_nonzero(f32x16 m, f32x16 x) {
@@ -192,7 +193,11 @@ SYLVESTER_INLINE f32x8 load(const float* from) {
 }
 SYLVESTER_INLINE void store(float* to, f32x8 v) { _mm256_storeu_ps(to, v.x); }
 SYLVESTER_INLINE f32x8 add(f32x8 a, f32x8 b) { return {_mm256_add_ps(a.x, b.x)}; }
+SYLVESTER_INLINE f32x8 sub(f32x8 a, f32x8 b) { return {_mm256_sub_ps(a.x, b.x)}; }
+SYLVESTER_INLINE f32x8 mul(f32x8 a, f32x8 b) { return {_mm256_mul_ps(a.x, b.x)}; }
 SYLVESTER_INLINE f32x8 fma(f32x8 a, f32x8 b, f32x8 c) { return {_mm256_fmadd_ps(a.x, b.x, c.x)}; }
+SYLVESTER_INLINE f32x8 fms(f32x8 a, f32x8 b, f32x8 c) { return {_mm256_fmsub_ps(a.x, b.x, c.x)}; }
+SYLVESTER_INLINE f32x8 fnma(f32x8 a, f32x8 b, f32x8 c) { return {_mm256_fnmadd_ps(a.x, b.x, c.x)}; }
 SYLVESTER_INLINE f32x8 flip(f32x8 x, f32x8 s) { return {_mm256_xor_ps(x.x, s.x)}; }
 SYLVESTER_INLINE f32x8 relu(f32x8 x) { return {_mm256_max_ps(_mm256_setzero_ps(), x.x)}; }
 SYLVESTER_INLINE f32x8 where_nonzero(f32x8 m, f32x8 x) {

@@ -38,9 +38,10 @@ void run_factor(const Call& call, const Row<V, T, kPre>& row, int64_t count) {
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) row.store(i, row.load(i));
   if (i < count) row.store_part(i, row.load_part(i, count - i), count - i);
-  across_blocks(*call.factor, row.out, row.out, count, call.block);
+  const int64_t left = across_blocks(*call.factor, row.out, row.out, count, call.block, 1).block;
+  if (left == 1) return;
   Row<V, typename V::Real, false> inside{row.out, row.out, nullptr};
-  hadamard_stream<V>(row.out, inside, count, call.block / call.factor->m);
+  hadamard_stream<V>(row.out, inside, count, left);
 }
 
 template <class V, class T, bool kPre>

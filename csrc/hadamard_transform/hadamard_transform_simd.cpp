@@ -89,9 +89,16 @@ void run_factor(const Call& call, const Row<V, T, kind>& row, int64_t count) {
     for (; i + kLanes <= count; i += kLanes) store(work + i, row.load(i));
     if (i < count) store_part_as(work + i, row.load_part(i, count - i), count - i);
   }
-  across_blocks(*call.factor, from, work, count, call.block);
-  Row<V, Real, kind> inside{work, work, nullptr, row.post, row.hi, row.lo};
-  hadamard_stream<V>(work, inside, count, call.block / call.factor->m);
+  const sylvester::Left left = across_blocks(*call.factor, from, work, count, call.block, double{row.hi} + row.lo);
+  if (left.scaled && row.post == nullptr) {
+    constexpr Epilogue kOnce = kVectorUnits<V> ? Epilogue::one_term : kind;
+    Row<V, Real, kOnce> inside{work, work, nullptr, nullptr, 1, 0};
+    if (left.block > 1) hadamard_stream<V>(work, inside, count, left.block);
+  } else {
+    const Real half = 0.5;  // halves for one: as in run_typed
+    Row<V, Real, kind> inside{work, work, nullptr, row.post, left.scaled ? half : row.hi, left.scaled ? half : row.lo};
+    hadamard_stream<V>(work, inside, count, left.block);
+  }
   if constexpr (!kWide) {
     int64_t i = 0;
     for (; i + kLanes <= count; i += kLanes) store_as(row.out + i, load<V>(work + i));

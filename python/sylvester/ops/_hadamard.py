@@ -16,8 +16,11 @@ ORDERS: tuple[int, ...] = tuple(torch.ops.sylvester._hadamard_orders().tolist())
 
 @cache
 def factor_of(block: int) -> int:
-    """The smallest known m for which ``block / m`` is a power of two: 1 for powers of two, 0 where there is none."""
-    for m in (1, *ORDERS):
+    """The m for which ``block / m`` is a power of two: 1 for powers of two, 0 where there is none.
+
+    Of two, which only 172 and 344 are, the larger.
+    """
+    for m in (*reversed(ORDERS), 1):
         if block % m == 0 and block // m & (block // m - 1) == 0:  # a block that torch traces has no bit_count
             return m
     return 0

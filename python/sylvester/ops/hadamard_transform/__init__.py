@@ -10,7 +10,8 @@
     y      (..., D)  contiguous
 
     block_size  m · 2^k up to 2^20 (CPU) or 2^15 (GPU); None: D, which must be one. m is 1 or four times an odd number:
-                12, 20, 28, ... up to 252 by Paley's and Williamson's constructions, all but 116, 156, 188 and 236
+                12, 20, 28, ... up to 252 by Paley's and Williamson's constructions, all but 116, 156, 188 and 236;
+                blocks of 43·2^k from 344 on take Paley's 344, that of the field of 7³ elements
     scale       finite float; None: 1/sqrt(block_size), which makes the transform orthogonal (held in two floats, so
                 odd powers are exact too); 1.0 gives the ±1 matrix
     transpose   Hᵀ in place of H: with scale None the inverse. Powers of two are symmetric; some other H are not
@@ -20,9 +21,11 @@
     bfloat16, float16  float32       as x, rounded once
     float64            float64       float64
 
-Cost: x read once, y written once; k additions an element, and m/12 + 5 (Paley II) or m/4 + 2 for H_m.
+Cost: x read once, y written once; k additions an element, and m/12 + 5 (Paley II) or m/4 + 2 for H_m, but 25 for
+H_344, by Fourier transforms over the three digits of its field.
 Determinism: the same bits for any thread count, level, batch and stride. Butterflies run in ascending stride, so the
-error is that of k roundings, m/8 + 5 for a factor and at most three for scale, pre and post.
+error is that of k roundings, m/8 + 5 for a factor and at most three for scale, pre and post. Sums of integers that
+float32 holds are exact, but not those of H_344 (1.4e-7 of their size), to which an infinity is NaN.
 Gradient: dx is the same operator with H transposed and pre and post swapped; differentiable any number of times.
 dpre and dpost add the rows in pairs.
 Source: fast Walsh-Hadamard transform; block form and scale as in arXiv 2502.00047; Paley, On orthogonal matrices

@@ -83,7 +83,7 @@ MISUSES = (
     _misuse("no matrix", r"width 50 .* got 50; the largest that fits is 2$", x=lambda m: m.normal(50), block_size=None),
     _misuse("no factor", r"got 11136; the largest that fits is 384", x=lambda m: m.normal(11136), block_size=None),
     _misuse("block does not divide", r"divide the width 24 .* got 16; the largest that fits is 24", block_size=16),
-    _misuse("block is no matrix", r"\(12, 20, 28, \.\.\. up to 252\), got 6;", block_size=6),
+    _misuse("block is no matrix", r"\(12, 20, 28, \.\.\. up to 344\), got 6;", block_size=6),
     _misuse("transpose is no bool", r"transpose must be a bool, got int 1", TypeError, transpose=1),
     _misuse("block of 0", r"block_size .* got 0", block_size=0),
     _misuse("negative block", r"block_size .* got -8", block_size=-8),
