@@ -6,6 +6,7 @@
 // addition. Either way a sum takes its inputs in the plan's order, so levels agree bit for bit.
 #pragma once
 
+#include "common/across_blocks.h"
 #include "common/hadamard_columns.h"
 #include "common/hadamard_cubic.h"
 

@@ -43,15 +43,28 @@ SYLVESTER_INLINE void plain_rows(const V (&s)[kSums], V (&y)[kGroupRows]) {
   y[3] = sub_fused(agree, differ);
 }
 
-// E ± D of two rows of E and two of D
+// Two rows of E, or of D, of the four sums s[kFirst] ..
+template <int kFirst, class V>
+SYLVESTER_INLINE void folded_half(const V (&s)[kSums], V (&rows)[2]) {
+  rows[0] = add_fused(s[kFirst], add(s[kFirst + 2], s[kFirst + 3]));
+  rows[1] = add(s[kFirst + 1], sub_fused(s[kFirst + 2], s[kFirst + 3]));
+}
+// E ± D
+template <class V>
+SYLVESTER_INLINE void folded_rows(const V (&e)[2], const V (&d)[2], V (&y)[kGroupRows]) {
+#pragma GCC unroll 2
+  for (int n = 0; n < 2; ++n) {
+    y[2 * n] = add(e[n], d[n]);
+    y[2 * n + 1] = sub_fused(e[n], d[n]);
+  }
+}
+
 template <class V>
 SYLVESTER_INLINE void folded_rows(const V (&s)[kSums], V (&y)[kGroupRows]) {
-  const V e0 = add_fused(s[0], add(s[2], s[3])), e1 = add(s[1], sub_fused(s[2], s[3]));
-  const V d0 = add_fused(s[4], add(s[6], s[7])), d1 = add(s[5], sub_fused(s[6], s[7]));
-  y[0] = add(e0, d0);
-  y[1] = sub_fused(e0, d0);
-  y[2] = add(e1, d1);
-  y[3] = sub_fused(e1, d1);
+  V e[2], d[2];
+  folded_half<0>(s, e);
+  folded_half<kSums / 2>(s, d);
+  folded_rows(e, d, y);
 }
 
 template <class V>
@@ -112,52 +125,81 @@ SYLVESTER_INLINE void no_sums(V (&s)[kSums]) {
   }
 }
 
+// Where registers are few, a pass takes the inputs of E, another those of D
+template <class P, int M>
+constexpr bool kInPasses = paired(M) && P::kRegisters == 8;
 // Abreast groups share their loads, and the last of them those of one group more
 template <int M, int Abreast>
 constexpr int kTimes = Abreast == 1 ? groups_of(M) : (groups_of(M) + Abreast - 2) / Abreast;
 
-// put(k, row k) of inputs w(j); after(n) when the n-th of kTimes has its rows
-template <class V, int M, bool Transpose, int Abreast, class Vectors, class Put, class After>
+// Inputs j of w that kTaken(j) says go into the sums of groups from First on
+template <class P, int M, bool Transpose, int First, int kCount, class Taken, class Vectors>
+SYLVESTER_INLINE void sum_up(const Taken&, const Vectors& w, P (&s)[kCount][kSums]) {
+  unrolled<0, order_of(M)>([&]<int j>() SYLVESTER_LAMBDA {
+    if constexpr (Taken{}(j)) {
+      constexpr bool kOdd = (kInPasses<P, M> ? j / 2 : j) % 2 != 0;
+      const P x = w(j);  // groups written out: a function for each of them at every input is a quarter of the compiling
+      into_sum<P, M, Transpose, First, j, kOdd>(x, s[0]);
+      if constexpr (kCount > 1) into_sum<P, M, Transpose, First + 1, j, !kOdd>(x, s[1]);
+      if constexpr (kCount > 2) into_sum<P, M, Transpose, First + 2, j, kOdd>(x, s[2]);
+      if constexpr (kCount > 3) into_sum<P, M, Transpose, First + 3, j, !kOdd>(x, s[3]);
+    }
+  });
+}
+
+// put(k, row k, t) of inputs w(j, t), t < Inputs; after(n) when the n-th of kTimes has its rows. Inputs take
+// turns at a piece of code that the CPU keeps decoded: all of it, of large orders, would come from the instruction
+// cache every time.
+template <class P, int M, bool Transpose, int Abreast, int Inputs, class Vectors, class Put, class After>
 SYLVESTER_INLINE void fixed_rows(const Vectors& w, const Put& put, const After& after) {
   unrolled<0, kTimes<M, Abreast>>([&]<int n>() SYLVESTER_LAMBDA {
     constexpr int kFirst = n * Abreast, kCount = n + 1 == kTimes<M, Abreast> ? groups_of(M) - kFirst : Abreast;
     static_assert(kCount <= 4);
-    V s[kCount][kSums];
-    unrolled<0, kCount>([&]<int g>() SYLVESTER_LAMBDA { no_sums<V, M, Transpose, kFirst + g>(s[g]); });
-    unrolled<0, order_of(M)>([&]<int j>() SYLVESTER_LAMBDA {
-      const V x = w(j);  // groups written out: a function for each of them at every input is a quarter of the compiling
-      into_sum<V, M, Transpose, kFirst, j, j % 2 != 0>(x, s[0]);
-      if constexpr (kCount > 1) into_sum<V, M, Transpose, kFirst + 1, j, j % 2 == 0>(x, s[1]);
-      if constexpr (kCount > 2) into_sum<V, M, Transpose, kFirst + 2, j, j % 2 != 0>(x, s[2]);
-      if constexpr (kCount > 3) into_sum<V, M, Transpose, kFirst + 3, j, j % 2 == 0>(x, s[3]);
-    });
-    unrolled<0, kCount>([&]<int g>() SYLVESTER_LAMBDA {
-      V y[kGroupRows];
-      if constexpr (paired(M)) {
-        folded_rows(s[g], y);
+    for (int t = 0; t < Inputs; ++t) {
+      const auto input = [&](int j) SYLVESTER_LAMBDA { return w(j, t); };
+      P s[kCount][kSums], e[kCount][2];
+      unrolled<0, kCount>([&]<int g>() SYLVESTER_LAMBDA { no_sums<P, M, Transpose, kFirst + g>(s[g]); });
+      const auto sums = [&](const auto& taken)
+                            SYLVESTER_LAMBDA { sum_up<P, M, Transpose, kFirst, kCount>(taken, input, s); };
+      if constexpr (kInPasses<P, M>) {
+        sums([](int j) { return j < 2 || j % 2 == 0; });
+        unrolled<0, kCount>([&]<int g>() SYLVESTER_LAMBDA { folded_half<0>(s[g], e[g]); });
+        sums([](int j) { return j >= 2 && j % 2 != 0; });
       } else {
-        plain_rows(s[g], y);
+        sums([](int) { return true; });
       }
-      unrolled<0, kGroupRows>([&]<int k>() SYLVESTER_LAMBDA {
-        constexpr int kRow = kPlan<M, Transpose>.rows[kFirst + g][k];
-        if constexpr (kRow >= 0) put(kRow, y[k]);
+      unrolled<0, kCount>([&]<int g>() SYLVESTER_LAMBDA {
+        P y[kGroupRows];
+        if constexpr (kInPasses<P, M>) {
+          P d[2];
+          folded_half<kSums / 2>(s[g], d);
+          folded_rows(e[g], d, y);
+        } else if constexpr (paired(M)) {
+          folded_rows(s[g], y);
+        } else {
+          plain_rows(s[g], y);
+        }
+        unrolled<0, kGroupRows>([&]<int k>() SYLVESTER_LAMBDA {
+          constexpr int kRow = kPlan<M, Transpose>.rows[kFirst + g][k];
+          if constexpr (kRow >= 0) put(kRow, y[k], t);
+        });
       });
-    });
+    }
     after(n);
   });
 }
 
-template <class V>
-constexpr int kAbreast = V::kRegisters >= 16 ? 3 : 1;
+template <class P, int M>
+constexpr int kAbreast = P::kRegisters >= 16 || kInPasses<P, M> ? 3 : 1;
 
 // The same of inputs that follow each other in memory
-template <class V, int M, bool Transpose, class Put, class After>
-SYLVESTER_INLINE void buffered_rows(const typename V::Real* w, const Put& put, const After& after) {
-  const auto load_kept = [&](int j) SYLVESTER_LAMBDA {
-    const V x = load<V>(w + j * kLanes);
-    return kAbreast<V> == 1 ? x : in_register(x);
+template <class P, int M, bool Transpose, int Inputs, class Put, class After>
+SYLVESTER_INLINE void buffered_rows(const typename P::Real* w, const Put& put, const After& after) {
+  const auto load_kept = [&](int j, int t) SYLVESTER_LAMBDA {
+    const P x = load<P>(w + (t * order_of(M) + j) * kLanesOf<P>);
+    return kAbreast<P, M> == 1 ? x : in_register(x);
   };
-  fixed_rows<V, M, Transpose, kAbreast<V>>(load_kept, put, after);
+  fixed_rows<P, M, Transpose, kAbreast<P, M>, Inputs>(load_kept, put, after);
 }
 
 }  // namespace

@@ -170,6 +170,7 @@ SYLVESTER_INLINE f32x16 butterfly(f32x16 v) {
 // Half a vector: of many sums 16 registers hold too few whole ones
 struct f32x8 {
   using Real = float;
+  static constexpr int kRegisters = 8;
   __m256 x;
 };
 template <>
@@ -193,9 +194,15 @@ SYLVESTER_INLINE f32x8 load(const float* from) {
 }
 SYLVESTER_INLINE void store(float* to, f32x8 v) { _mm256_storeu_ps(to, v.x); }
 SYLVESTER_INLINE f32x8 add(f32x8 a, f32x8 b) { return {_mm256_add_ps(a.x, b.x)}; }
+SYLVESTER_INLINE f32x8 in_register(f32x8 v) {
+  asm("" : "+x"(v.x));
+  return v;
+}
 SYLVESTER_INLINE f32x8 sub(f32x8 a, f32x8 b) { return {_mm256_sub_ps(a.x, b.x)}; }
 SYLVESTER_INLINE f32x8 mul(f32x8 a, f32x8 b) { return {_mm256_mul_ps(a.x, b.x)}; }
 SYLVESTER_INLINE f32x8 fma(f32x8 a, f32x8 b, f32x8 c) { return {_mm256_fmadd_ps(a.x, b.x, c.x)}; }
+SYLVESTER_INLINE f32x8 add_fused(f32x8 a, f32x8 b) { return {_mm256_fmadd_ps(b.x, _mm256_set1_ps(1.0f), a.x)}; }
+SYLVESTER_INLINE f32x8 sub_fused(f32x8 a, f32x8 b) { return {_mm256_fnmadd_ps(b.x, _mm256_set1_ps(1.0f), a.x)}; }
 SYLVESTER_INLINE f32x8 fms(f32x8 a, f32x8 b, f32x8 c) { return {_mm256_fmsub_ps(a.x, b.x, c.x)}; }
 SYLVESTER_INLINE f32x8 fnma(f32x8 a, f32x8 b, f32x8 c) { return {_mm256_fnmadd_ps(a.x, b.x, c.x)}; }
 SYLVESTER_INLINE f32x8 flip(f32x8 x, f32x8 s) { return {_mm256_xor_ps(x.x, s.x)}; }
