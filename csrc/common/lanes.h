@@ -50,6 +50,11 @@ SYLVESTER_INLINE lanes16<R> mul(lanes16<R> a, lanes16<R> b) {
   for (int q = 0; q < 4; ++q) a.quad[q] *= b.quad[q];
   return a;
 }
+// Kept in a register, not computed or loaded again where it is used
+template <class R>
+SYLVESTER_INLINE lanes16<R> in_register(lanes16<R> v) {
+  return v;
+}
 // Around the caches; `to` is on a cache line
 template <class R>
 SYLVESTER_INLINE void stream(R* to, lanes16<R> x) {

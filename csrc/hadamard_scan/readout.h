@@ -29,10 +29,11 @@ SYLVESTER_INLINE void read_out_block(const typename V::Real* h, int64_t width, c
       P a[Samples];
 #pragma GCC unroll 2
       for (int s = 0; s < Samples; ++s) a[s] = relu(load<P>(h + s * width + d));
-#pragma GCC unroll 32
-      for (int n = 0; n < Samples * Outputs; ++n) {
-        const int o = n / Samples, s = n % Samples;
-        sum[s][o] = fma(a[s], load<P>(w + o * width + d), sum[s][o]);
+#pragma GCC unroll 16
+      for (int o = 0; o < Outputs; ++o) {
+        const P weight = in_register(load<P>(w + o * width + d));  // or each sample loads it: loads bind then
+#pragma GCC unroll 2
+        for (int s = 0; s < Samples; ++s) sum[s][o] = fma(a[s], weight, sum[s][o]);
       }
     }
 #pragma GCC unroll 32
