@@ -26,7 +26,7 @@ def limit(bits: int) -> int:
 @settings(deadline=None, max_examples=60)
 @given(st.data())
 def test_exactly_the_transform_then_its_codes(level: str, data: st.DataObject) -> None:
-    """Codes of the transform with scale 1, and the largest with its own scale, bit for bit (344 has it in its factors)."""
+    """Codes of the transform with scale 1, and the largest with its own scale, bit for bit. (344 scales its waves.)"""
     block = data.draw(st.sampled_from([1, 12, 20, 28, 172, 344])) << data.draw(st.integers(0, 6))
     block <<= data.draw(st.sampled_from([0, 5])) if block <= 64 else 0
     width = block * data.draw(st.integers(0, 5))

@@ -3,7 +3,8 @@
 //
 // Columns go through a buffer in the first-level cache, which the sums are taken from. Orders that models have are
 // unrolled (hadamard_columns.h); other orders, and the scalar level, read lists (hadamard_factor.h): one load an
-// addition. Either way a sum takes its inputs in the plan's order, so levels agree bit for bit.
+// addition. Either way a sum takes its inputs in the plan's order, so levels agree bit for bit. H_344 is no sum:
+// hadamard_cubic.h.
 #pragma once
 
 #include "common/across_blocks.h"

@@ -76,7 +76,7 @@ __attribute__((noinline, noclone)) void fixed_inputs(const typename P::Real* in,
 
 // Pairs of the next column's inputs that are made beside each group of rows
 template <class P, int M>
-constexpr int kStep = (kPairs<M> + kTimes<M, kAbreast<P, M>> - 1) / kTimes<M, kAbreast<P, M>>;
+constexpr int kStep = (kPairs<M> + kTimes<P, M, kAbreast<P, M>> - 1) / kTimes<P, M, kAbreast<P, M>>;
 
 // 16 columns: to = (C + I) w + two·x of either half, u (two = −2) and v (two = 2); rows of to and x stride apart; to
 // may be x. The additions have the stores of the next column's inputs beside them.

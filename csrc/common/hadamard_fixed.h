@@ -128,9 +128,17 @@ SYLVESTER_INLINE void no_sums(V (&s)[kSums]) {
 // Where registers are few, a pass takes the inputs of E, another those of D
 template <class P, int M>
 constexpr bool kInPasses = paired(M) && P::kRegisters == 8;
-// Abreast groups share their loads, and the last of them those of one group more
-template <int M, int Abreast>
-constexpr int kTimes = Abreast == 1 ? groups_of(M) : (groups_of(M) + Abreast - 2) / Abreast;
+// Abreast groups share their loads, and the last of them those of one group more; in passes, where one more would have
+// no registers, some share with one less
+template <class P, int M, int Abreast>
+constexpr int kTimes =
+    kInPasses<P, M> || Abreast == 1 ? (groups_of(M) + Abreast - 1) / Abreast : (groups_of(M) + Abreast - 2) / Abreast;
+// Of the n-th of kTimes
+template <class P, int M, int Abreast>
+constexpr int first_group(int n) {
+  constexpr int kEnd = kTimes<P, M, Abreast>;
+  return kInPasses<P, M> ? n * groups_of(M) / kEnd : n < kEnd ? n * Abreast : groups_of(M);
+}
 
 // Inputs j of w that kTaken(j) says go into the sums of groups from First on
 template <class P, int M, bool Transpose, int First, int kCount, class Taken, class Vectors>
@@ -152,8 +160,8 @@ SYLVESTER_INLINE void sum_up(const Taken&, const Vectors& w, P (&s)[kCount][kSum
 // cache every time.
 template <class P, int M, bool Transpose, int Abreast, int Inputs, class Vectors, class Put, class After>
 SYLVESTER_INLINE void fixed_rows(const Vectors& w, const Put& put, const After& after) {
-  unrolled<0, kTimes<M, Abreast>>([&]<int n>() SYLVESTER_LAMBDA {
-    constexpr int kFirst = n * Abreast, kCount = n + 1 == kTimes<M, Abreast> ? groups_of(M) - kFirst : Abreast;
+  unrolled<0, kTimes<P, M, Abreast>>([&]<int n>() SYLVESTER_LAMBDA {
+    constexpr int kFirst = first_group<P, M, Abreast>(n), kCount = first_group<P, M, Abreast>(n + 1) - kFirst;
     static_assert(kCount <= 4);
     for (int t = 0; t < Inputs; ++t) {
       const auto input = [&](int j) SYLVESTER_LAMBDA { return w(j, t); };
