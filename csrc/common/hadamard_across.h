@@ -13,7 +13,15 @@
 
 namespace {
 
+using sylvester::cubic;
 using sylvester::FactorSums;
+using sylvester::turned;
+
+template <class V>
+SYLVESTER_INLINE void turned_rows(const V (&s)[kSums], V (&y)[kGroupRows]) {
+#pragma GCC unroll 4
+  for (int k = 0; k < kGroupRows; ++k) y[k] = add(s[2 * k], s[2 * k + 1]);
+}
 
 // put(row, sum) of a ±1 matrix with the vectors of buffer: the inputs, then the inputs negated, then −0
 template <class V, class Put>
@@ -95,9 +103,15 @@ void listed_column(const FactorSums& f, const typename V::Real* in, typename V::
   part(v, 2, f.order * stride);
 }
 
-// H_m across the parts of each of `blocks` blocks; a part is a multiple of 16; in may be out
+// H_m across the parts of each of `blocks` blocks; a part is a multiple of 16; in may be out. H_344 is times scale.
 template <class V>
-void across(const FactorSums& f, const typename V::Real* in, typename V::Real* out, int64_t blocks, int64_t part) {
+void across(const FactorSums& f, const typename V::Real* in, typename V::Real* out, int64_t blocks, int64_t part,
+            double scale) {
+  const int64_t block = f.m * part;
+  if (cubic(f.m)) {
+    for (int64_t i = 0; i < blocks * block; i += block) cubic_rows<V>(in + i, out + i, part, f.transpose, scale);
+    return;
+  }
   const auto fixed = [&]<int M>() {
     if (paired(M) || !f.transpose) {
       fixed_columns<V, M, false>(in, out, blocks, part);
@@ -123,7 +137,7 @@ void across(const FactorSums& f, const typename V::Real* in, typename V::Real* o
       default: break;
     }
   }
-  for (int64_t i = 0; i < blocks * f.m * part; i += f.m * part) {
+  for (int64_t i = 0; i < blocks * block; i += block) {
     for (int64_t c = i; c < i + part; c += kLanes) listed_column<V>(f, in + c, out + c, part);
   }
 }
@@ -139,7 +153,7 @@ void across_small_parts(const FactorSums& f, const typename V::Real* in, typenam
   for (int64_t b = 0; b < blocks; b += abreast) {
     const int64_t count = (b + abreast <= blocks ? abreast : blocks - b) * block;
     for (int64_t i = 0; i < count; ++i) table[place(i)] = in[b * block + i];
-    f.plan == nullptr ? cubic_rows<V>(table, table, kLanes, f.transpose, scale) : across<V>(f, table, table, 1, kLanes);
+    across<V>(f, table, table, 1, kLanes, scale);
     for (int64_t i = 0; i < count; ++i) out[b * block + i] = table[place(i)];
   }
 }
@@ -149,18 +163,15 @@ template <class V>
 sylvester::Left across_blocks(const FactorSums& f, const typename V::Real* in, typename V::Real* out, int64_t width,
                               int64_t block, double scale) {
   const int64_t part = block / f.m;
-  const bool cubic = f.plan == nullptr, pair = kVectorUnits<V> && part == 2 * kLanes;
-  if (part < kLanes) {
-    across_small_parts<V>(f, in, out, width / block, part, scale);
-  } else if (!cubic) {
-    across<V>(f, in, out, width / block, part);
-  } else {
-    for (int64_t i = 0; i < width; i += block) {
-      pair ? cubic_rows_of_32<V>(in + i, out + i, f.transpose, scale)
-           : cubic_rows<V>(in + i, out + i, part, f.transpose, scale);
+  if constexpr (kVectorUnits<V>) {
+    if (cubic(f.m) && part == 2 * kLanes) {
+      for (int64_t i = 0; i < width; i += block) cubic_rows_of_32<V>(in + i, out + i, f.transpose, scale);
+      return {1, true};
     }
   }
-  return {cubic && pair ? 1 : part, cubic};
+  part < kLanes ? across_small_parts<V>(f, in, out, width / block, part, scale)
+                : across<V>(f, in, out, width / block, part, scale);
+  return {part, cubic(f.m)};
 }
 
 }  // namespace

@@ -17,9 +17,8 @@
 // Three trips: digit 2 there, in 49 groups of 7 rows; digits 1 and 0 there, the turn, and back, in a plane or two of 49
 // rows, all that the turn mixes, 32 columns at a time (12.5 kB); digit 2 back.
 //
-// Count, an element: 23 additions and multiplications (27 for 7 values: sums and differences of a and −a, then three
-// products for three cosines, two thirds of them by differences of those sums, as the cosines add up to −1/2), one for
-// κ·w and one for κ. H_172 ⊗ H_2 takes 47. Six loads and stores, three of them within the first-level cache.
+// Count, an element: 24 additions and multiplications: 27 for 7 values each way in each digit (hadamard_waves.h), and
+// one for κ·w. H_172 ⊗ H_2 takes 47. Six loads and stores, three of them within the first-level cache.
 #pragma once
 
 #include "common/hadamard_blocks.h"
@@ -56,13 +55,19 @@ constexpr Source source(int lines, int n, int p) {
 template <class P>
 struct Turn {
   using Real = typename P::Real;
-  Real kappa;
   int64_t stride, columns;
+  bool transpose;
+
+  SYLVESTER_INLINE P kappa() const { return broadcast<P>(static_cast<Real>((transpose ? -1 : 1) / kRoot343)); }
+  template <Way way>
+  SYLVESTER_INLINE void digit_1(Real* x) const {
+    transform_digit<way, P>(x, x, 1, kDigit, stride, kDigit * stride, columns, [](int64_t) {});
+  }
 
   // Line n back: w turned + κ·w
   template <int kLines, int n>
   SYLVESTER_INLINE void line_back(const Waves<P>& back, const Real* waves, Real* to) const {
-    const P factor = broadcast<P>(kappa);
+    const P factor = kappa();
     constexpr int64_t kStep = (kLines < kOfBoth ? 2 : 4) * kDigit;
     for (int64_t c = 0; c < columns; c += kLanesOf<P>, waves += kStep * kLanesOf<P>) {
       const auto get = [&](int p) SYLVESTER_LAMBDA {
@@ -104,9 +109,9 @@ struct Turn {
     }
   }
   // The line without waves in digits 1 and 2: its sum is that of all, and −√343·x_0 comes in its place. y_0 = x_0 ± sum
-  SYLVESTER_INLINE void line_of_border(Real* x, const Real* x_0, Real* y_0, bool transpose, double scale) const {
+  SYLVESTER_INLINE void line_of_border(Real* x, const Real* x_0, Real* y_0, double scale) const {
     const Waves<P> ahead(1), back(2);
-    const P kappa = broadcast<P>(this->kappa), factor = broadcast<P>(static_cast<Real>(scale));
+    const P kappa = this->kappa(), factor = broadcast<P>(static_cast<Real>(scale));
     for (int64_t c = 0; c < columns; c += kLanesOf<P>) {
       P waves[kDigit];
       analyse(
@@ -124,39 +129,31 @@ struct Turn {
   }
 };
 
+// The plane of no wave in digit 2, or two of its cosine and sine of k = 2^j: digits 1 and 0 there, the turn, and back.
 // Not cloned: unrolled for 32 columns, planes_of is 31 kB of code and takes a tenth longer.
-// The plane of no wave in digit 2, or two of its cosine and sine of k = 2^j: digits 1 and 0 there, the turn, and back
 template <class P>
-__attribute__((noinline, noclone)) void plane_without(typename P::Real* x, const typename P::Real* x_0,
-                                                      typename P::Real* y_0, int64_t stride, int64_t columns,
-                                                      bool transpose, double scale) {
-  const auto digit_1 = [&]<Way way>(double weight) SYLVESTER_LAMBDA {
-    transform_digit<way, P>(x, x, weight, kDigit, stride, kDigit * stride, columns, [](int64_t) {});
-  };
-  digit_1.template operator()<Way::there>(1);
-  const Turn<P> turn{static_cast<typename P::Real>((transpose ? -1 : 1) / kRoot343), stride, columns};
-  turn.line_of_border(x, x_0, y_0, transpose, scale);
+__attribute__((noinline, noclone)) void plane_without(const Turn<P> turn, typename P::Real* x,
+                                                      const typename P::Real* x_0, typename P::Real* y_0,
+                                                      double scale) {
+  turn.template digit_1<Way::there>(x);
+  turn.line_of_border(x, x_0, y_0, scale);
   for (int i = 0; i < 3; ++i) turn.template lines<kOfFirst>(x, x, i);
-  digit_1.template operator()<Way::back>(2);
+  turn.template digit_1<Way::back>(x);
 }
 template <class P>
-__attribute__((noinline, noclone)) void planes_of(typename P::Real* cosine, typename P::Real* sine, int j,
-                                                  int64_t stride, int64_t columns, bool transpose) {
-  const auto digit_1 = [&]<Way way>(typename P::Real* x, double weight) SYLVESTER_LAMBDA {
-    transform_digit<way, P>(x, x, weight, kDigit, stride, kDigit * stride, columns, [](int64_t) {});
-  };
-  digit_1.template operator()<Way::there>(cosine, 1);
-  digit_1.template operator()<Way::there>(sine, 1);
-  const Turn<P> turn{static_cast<typename P::Real>((transpose ? -1 : 1) / kRoot343), stride, columns};
+__attribute__((noinline, noclone)) void planes_of(const Turn<P> turn, typename P::Real* cosine, typename P::Real* sine,
+                                                  int j) {
+  turn.template digit_1<Way::there>(cosine);
+  turn.template digit_1<Way::there>(sine);
   turn.template lines<kOfSecond>(cosine, sine, 0);
   turn.template lines<kOfBoth>(cosine, sine, (3 - j) % 3);
   turn.template lines<kOfBoth + 1>(cosine, sine, (4 - j) % 3);
   turn.template lines<kOfBoth + 2>(cosine, sine, (5 - j) % 3);
-  digit_1.template operator()<Way::back>(cosine, 2);
-  digit_1.template operator()<Way::back>(sine, 2);
+  turn.template digit_1<Way::back>(cosine);
+  turn.template digit_1<Way::back>(sine);
 }
 
-// Rows of `part` elements, part a multiple of 16, times scale; in may be out. after(first, step): when Count rows are
+// Rows of `part` elements, part a multiple of 16, times scale; in may be out. after(first, step): when kCount rows are
 // complete
 template <class V, class After>
 SYLVESTER_INLINE void cubic_block(const typename V::Real* in, typename V::Real* out, int64_t part, bool transpose,
@@ -167,13 +164,13 @@ SYLVESTER_INLINE void cubic_block(const typename V::Real* in, typename V::Real* 
   const auto plane = [&](int64_t p) SYLVESTER_LAMBDA { return y + p * kPlane * part; };
   transform_digit<Way::there, P>(x, y, 1, kPlane, part, kPlane * part, part, [](int64_t) {});
   for (int64_t c = 0; c < part; c += kCubicColumns) {
-    const int64_t columns = part - c < kCubicColumns ? part - c : kCubicColumns;
-    plane_without<P>(plane(0) + c, in + c, out + c, part, columns, transpose, scale);
-    for (int j = 0; j < 3; ++j) planes_of<P>(plane(1 + j) + c, plane(4 + j) + c, j, part, columns, transpose);
+    const Turn<P> turn{part, part - c < kCubicColumns ? part - c : kCubicColumns, transpose};
+    plane_without<P>(turn, plane(0) + c, in + c, out + c, scale);
+    for (int j = 0; j < 3; ++j) planes_of<P>(turn, plane(1 + j) + c, plane(4 + j) + c, j);
   }
   after.template operator()<1>(out, 0);
   transform_digit<Way::scaled_back, P>(
-      y, y, (transpose ? -2 : 2) / kRoot343 * scale, kPlane, part, kPlane * part, part,
+      y, y, (transpose ? -scale : scale) / kRoot343, kPlane, part, kPlane * part, part,
       [&](int64_t j) SYLVESTER_LAMBDA { after.template operator()<kDigit>(y + j * part, kPlane * part); });
 }
 

@@ -34,7 +34,7 @@ struct Kept {
 };
 
 std::unique_ptr<Kept> make(int m, bool transpose) {
-  if (m == kCubicOrder) return std::make_unique<Kept>(Kept{{}, {}, {m, m, transpose, nullptr, nullptr}});
+  if (cubic(m)) return std::make_unique<Kept>(Kept{{}, {}, {m, m, transpose, nullptr, nullptr}});
   auto kept = std::make_unique<Kept>(Kept{Planner(m, transpose).plan(), {}, {}});
   const int order = order_of(m);
   const uint64_t nothing = static_cast<uint64_t>(2 * order) * 0x0001000100010001;

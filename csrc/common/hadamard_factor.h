@@ -26,6 +26,7 @@ constexpr int kGroupRows = 4, kSums = 8;
 constexpr int kMostGroups = (kLargestFound + kGroupRows - 1) / kGroupRows;
 
 constexpr bool paired(int m) { return construction(m) == Construction::paley_two; }
+constexpr bool cubic(int m) { return construction(m) == Construction::cubic; }
 constexpr bool turned(int m) { return construction(m) == Construction::williamson; }
 
 // Rows and inputs that the sums are made for: m/2 of C + I where the factor is paired

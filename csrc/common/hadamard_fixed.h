@@ -13,7 +13,6 @@ using sylvester::kSums;
 using sylvester::order_of;
 using sylvester::paired;
 using sylvester::Plan;
-using sylvester::turned;
 
 template <int... n>
 struct Numbers {};
@@ -68,12 +67,6 @@ SYLVESTER_INLINE void folded_rows(const V (&s)[kSums], V (&y)[kGroupRows]) {
 }
 
 template <class V>
-SYLVESTER_INLINE void turned_rows(const V (&s)[kSums], V (&y)[kGroupRows]) {
-#pragma GCC unroll 4
-  for (int k = 0; k < kGroupRows; ++k) y[k] = add(s[2 * k], s[2 * k + 1]);
-}
-
-template <class V>
 SYLVESTER_INLINE V negated(V v) {
   return flip(v, broadcast<V>(-typename V::Real{0}));
 }
@@ -125,9 +118,9 @@ SYLVESTER_INLINE void no_sums(V (&s)[kSums]) {
   }
 }
 
-// Where registers are few, a pass takes the inputs of E, another those of D
+// Of parts of a vector, for registers are few, a pass takes the inputs of E, another those of D
 template <class P, int M>
-constexpr bool kInPasses = paired(M) && P::kRegisters == 8;
+constexpr bool kInPasses = paired(M) && kLanesOf<P> < kLanes;
 // Abreast groups share their loads, and the last of them those of one group more; in passes, where one more would have
 // no registers, some share with one less
 template <class P, int M, int Abreast>

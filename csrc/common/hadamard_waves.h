@@ -74,13 +74,13 @@ SYLVESTER_INLINE void synthesise(const Waves<P>& w, const Get& get, const Put& p
   });
 }
 
-// A digit whose rows are `step` apart, in `groups` of 7 rows that are stride apart, `columns` of each; the waves are to
-// be of the weight given. after(g) when group g is done
+// A digit whose rows are `step` apart, in `groups` of 7 rows that are stride apart, `columns` of each. after(g) when
+// group g is done
 enum class Way { there, back, scaled_back };
 template <Way way, class P, class After>
-SYLVESTER_INLINE void transform_digit(const typename P::Real* in, typename P::Real* out, double weight, int64_t groups,
+SYLVESTER_INLINE void transform_digit(const typename P::Real* in, typename P::Real* out, double scale, int64_t groups,
                                       int64_t stride, int64_t step, int64_t columns, const After& after) {
-  const Waves<P> w(weight);
+  const Waves<P> w(way == Way::there ? 1 : 2 * scale);
   for (int64_t g = 0; g < groups; ++g, in += stride, out += stride) {
     for (int64_t c = 0; c < columns; c += kLanesOf<P>) {
       const auto get = [&](int a) SYLVESTER_LAMBDA { return load<P>(in + c + a * step); };
