@@ -22,7 +22,7 @@ MOST_OF_L2 = 3 / 4
 """What each thread has where one is compared with two."""
 IN_DRAM = 1 << 28
 FACTORED = (768, 1536, 3072, 3584, 5120, 13824, 14336, 18944, 11008)
-"""Widths of models: 12, 20, 28, 108, 148 and 172 times a power of two."""
+"""Widths of models: 12, 20, 28, 108, 148 and 344 times a power of two."""
 
 
 def in_cache(block: int, dtype: torch.dtype = torch.float32) -> dict[int, Tensor]:

@@ -36,7 +36,7 @@ def test_16_bit_rows_round_to_nearest_even(n: int, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("n", [16, 64, 256, 1024])
+@pytest.mark.parametrize("n", [16, 64, 256, 1024, 344, 11008])
 def test_16_bit_rows_keep_what_is_not_finite(n: int, bad: float) -> None:
     x = torch.randn(5, n, dtype=torch.bfloat16)
     clean = hadamard_transform(x)

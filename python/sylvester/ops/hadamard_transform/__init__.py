@@ -21,11 +21,12 @@
     bfloat16, float16  float32       as x, rounded once
     float64            float64       float64
 
-Cost: x read once, y written once; k additions an element, and m/12 + 5 (Paley II) or m/4 + 2 for H_m, but 25 for
+Cost: x read once, y written once; k additions an element, and m/12 + 5 (Paley II) or m/4 + 2 for H_m, but 24 for
 H_344, by Fourier transforms over the three digits of its field.
 Determinism: the same bits for any thread count, level, batch and stride. Butterflies run in ascending stride, so the
 error is that of k roundings, m/8 + 5 for a factor and at most three for scale, pre and post. Sums of integers that
-float32 holds are exact, but not those of H_344 (1.4e-7 of their size), to which an infinity is NaN.
+float32 holds are exact. Not so those of H_344: they err 1.5e-7 of their size, the scale is one float in the factors of
+its waves, and an infinity may come out as NaN.
 Gradient: dx is the same operator with H transposed and pre and post swapped; differentiable any number of times.
 dpre and dpost add the rows in pairs.
 Source: fast Walsh-Hadamard transform; block form and scale as in arXiv 2502.00047; Paley, On orthogonal matrices
